@@ -1,0 +1,215 @@
+"""Named training runs, and what is kept of one: weights, accuracy, curve and the command that remakes them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nnopt_lab import models
+from nnopt_lab.arguments import require_choice
+from nnopt_lab.datasets.batches import Augmentation, BatchSource
+from nnopt_lab.datasets.image_data import ImageData
+from nnopt_lab.files import sha256_of, write_tensors, write_text
+from nnopt_lab.training import StepRecord, TrainingSettings, evaluate, fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A network and how to train it.
+
+    Attributes
+    ----------
+    name : str
+        What the command line calls it.
+    about : str
+        One line for people.
+    model : str
+        A name in `nnopt_lab.models.MODELS`.
+    source : str
+        ``"auto"`` (what is there) or ``"standin"``.
+    settings : TrainingSettings
+        Hyperparameters.
+    model_options : dict
+        Passed to the model.
+    """
+
+    name: str
+    about: str
+    model: str
+    settings: TrainingSettings
+    source: str = "auto"
+    model_options: dict[str, object] = field(default_factory=dict)
+
+
+_LIGHT = Augmentation(flip="alternate", shift_pixels=2)
+_RESNET20 = dict(batch_size=128, learning_rate=0.2, weight_decay=5e-4, augmentation=_LIGHT)
+_TEACHER = dict(
+    batch_size=512, learning_rate=0.8, momentum=0.9, weight_decay=1e-3, label_smoothing=0.2, augmentation=_LIGHT
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="article",
+            about="the articles' CNN exactly as they train it: SGD 0.001, momentum 0.9, batch 100, 2 epochs",
+            model="article_cnn",
+            settings=TrainingSettings(
+                epochs=2, batch_size=100, learning_rate=0.001, nesterov=False, schedule="constant"
+            ),
+        ),
+        Recipe(
+            name="resnet20",
+            about="the reference network of lessons 4 to 8",
+            model="resnet20",
+            settings=TrainingSettings(epochs=26, small_image_size=24, small_image_fraction=0.62, **_RESNET20),
+        ),
+        Recipe(
+            name="resnet20-long",
+            about="the reference network with four times the epochs: where its accuracy ends",
+            model="resnet20",
+            settings=TrainingSettings(epochs=100, **_RESNET20),
+        ),
+        Recipe(
+            name="teacher",
+            about="the strong network that lesson 6 distills from",
+            model="teacher",
+            settings=TrainingSettings(epochs=24, small_image_size=24, small_image_fraction=0.62, **_TEACHER),
+        ),
+        Recipe(
+            name="resnet20-standin",
+            about="the reference network on the stand-in",
+            model="resnet20",
+            source="standin",
+            settings=TrainingSettings(epochs=8, small_image_size=24, small_image_fraction=0.5, **_RESNET20),
+        ),
+        Recipe(
+            name="teacher-standin",
+            about="the teacher on the stand-in",
+            model="teacher",
+            source="standin",
+            settings=TrainingSettings(epochs=6, small_image_size=24, small_image_fraction=0.5, **_TEACHER),
+        ),
+    )
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by name.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown; the message names the nearest and all others.
+    """
+    return RECIPES[require_choice("recipe", name, RECIPES)]
+
+
+def build_model(recipe: Recipe, data: ImageData, *, seed: int = 0) -> nn.Module:
+    """Build the recipe's network for the classes of ``data``; a teacher's first layer is whitened."""
+    model = models.build(recipe.model, seed=seed, num_classes=data.num_classes, **recipe.model_options)
+    if isinstance(model, models.TeacherCNN):
+        sample = BatchSource(data, data.train.take(5000))
+        model.whiten(sample.normalize(sample.images))
+    return model
+
+
+def train(recipe: Recipe, data: ImageData, folder: Path, *, settings: TrainingSettings | None = None) -> Iterator[StepRecord]:
+    """Train ``recipe`` on ``data``, resuming what lies in ``folder``; at the end write what was found.
+
+    ``folder`` gets ``run.safetensors`` (to resume from), ``curve.jsonl``, and at the end
+    ``model.safetensors`` with ``model.json`` beside it: settings, data, accuracies, size, SHA-256,
+    machine, time and command.
+
+    Yields
+    ------
+    StepRecord
+        One a step.
+    """
+    settings = settings or recipe.settings
+    model = build_model(recipe, data, seed=settings.seed)
+    state, curve = folder / "run.safetensors", folder / "curve.jsonl"
+    lines = _curve_before_resume(curve) if state.exists() else []
+    elapsed_s = lines[-1]["elapsed_s"] if lines else 0.0
+    began, waited = time.monotonic(), 0.0
+    pending: list[StepRecord] = []
+    for record in fit(model, data, settings, checkpoint=state):
+        pending.append(record)
+        # One line for about a fiftieth of an epoch keeps the file small and the curve smooth.
+        if record.validation or len(pending) * settings.batch_size * 50 > len(data.train):
+            while lines and lines[-1]["step"] >= record.step:
+                lines.pop()
+            lines.append(_summary(pending, elapsed_s + time.monotonic() - began - waited))
+            pending = []
+            if record.validation:
+                write_text(curve, "".join(json.dumps(line) + "\n" for line in lines))
+        paused = time.monotonic()
+        yield record
+        waited += time.monotonic() - paused
+    _write_result(recipe, data, settings, model, folder, lines)
+
+
+def _summary(records: list[StepRecord], elapsed_s: float) -> dict[str, object]:
+    last = records[-1]
+    mean = lambda name: sum(getattr(record, name) for record in records) / len(records)  # noqa: E731
+    line: dict[str, object] = {
+        "step": last.step,
+        "epoch": round(last.epoch, 4),
+        "loss": round(mean("loss"), 4),
+        "accuracy": round(mean("accuracy"), 4),
+        "learning_rate": round(last.learning_rate, 6),
+        "gradient_norm": round(mean("gradient_norm"), 4),
+        "elapsed_s": round(elapsed_s, 1),
+    }
+    if last.validation:
+        line["validation_loss"] = round(last.validation.loss, 4)
+        line["validation_accuracy"] = round(last.validation.accuracy, 4)
+    return line
+
+
+def _curve_before_resume(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _write_result(
+    recipe: Recipe, data: ImageData, settings: TrainingSettings, model: nn.Module, folder: Path, lines: list[dict]
+) -> None:
+    model = model.to(memory_format=torch.contiguous_format)
+    weights = folder / "model.safetensors"
+    write_tensors(weights, model.state_dict(), metadata={"recipe": recipe.name, "data": data.label})
+    test = evaluate(model, data, data.test)
+    validation = evaluate(model, data, data.validation)
+    size = models.count(model)
+    result = {
+        "recipe": recipe.name,
+        "model": recipe.model,
+        "model_options": recipe.model_options,
+        "data": data.label,
+        "test_accuracy": round(test.accuracy, 4),
+        "test_loss": round(test.loss, 4),
+        "validation_accuracy": round(validation.accuracy, 4),
+        "training_pictures": len(data.train),
+        "test_pictures": test.count,
+        **asdict(size),
+        "bytes": weights.stat().st_size,
+        "sha256": sha256_of(weights),
+        "settings": settings.as_dict(),
+        "command": f"python -m nnopt_lab train {recipe.name}",
+        "elapsed_s": lines[-1]["elapsed_s"] if lines else None,
+        "machine": describe_machine(),
+        "curve": [line for line in lines if "validation_accuracy" in line],
+    }
+    write_text(folder / "model.json", json.dumps(result, indent=1) + "\n")
+
+
+def describe_machine() -> dict[str, object]:
+    """Return what a reader of a measured number needs to know of the machine."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return {"device": device, "processor": platform.machine(), "torch": torch.__version__, "python": platform.python_version()}

@@ -1,0 +1,19 @@
+"""Training as a generator: whoever drives it decides when to draw, pause, change a rate or stop."""
+
+from nnopt_lab.training.evaluation import Evaluation, evaluate, predict
+from nnopt_lab.training.loop import Controls, StepRecord, TrainingDiverged, fit
+from nnopt_lab.training.settings import TrainingSettings, learning_rate_factors
+from nnopt_lab.training.state import CheckpointError
+
+__all__ = [
+    "CheckpointError",
+    "Controls",
+    "Evaluation",
+    "StepRecord",
+    "TrainingDiverged",
+    "TrainingSettings",
+    "evaluate",
+    "fit",
+    "learning_rate_factors",
+    "predict",
+]
