@@ -36,7 +36,10 @@ def require_number(
     allowed = "a finite number" + (" " + " and ".join(limits) if limits else "")
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{name} is {value!r}, but it must be {allowed}.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number that no float can hold
+        number = math.inf
     inside = (
         math.isfinite(number)
         and (above is None or number > above)

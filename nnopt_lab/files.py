@@ -28,12 +28,13 @@ def replaced_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; choose a folder that can be written") from error
+        problem = f"cannot write {path}: {error.strerror}; choose a folder that can be written"
+        raise OSError(error.errno, problem) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
+        with temporary.open("r+b") as written:  # Windows flushes only files that are open for writing
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
@@ -54,7 +55,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
     with replaced_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+        except OSError as error:  # a full disk does not say which file it was
+            raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The networks of the lessons. Each ReLU and pooling layer is a module of its own, so that tools that rewrite models can."""
+"""The networks of the lessons. Each ReLU and pooling layer is its own module, as tools that rewrite models need."""
 
 from __future__ import annotations
 
@@ -86,10 +86,16 @@ class ResidualBlock(nn.Module):
         self.has_shortcut = shortcuts
         self.shortcut: nn.Module = nn.Identity()
         if shortcuts and (stride != 1 or in_channels != out_channels):
-            self.shortcut = nn.Sequential(
+            layers = [
                 nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=not batch_norm),
                 _norm(out_channels, batch_norm),
-            )
+            ]
+            if stride > 1 and in_channels < 8:
+                # torch 2.15 on a CPU writes past its memory in the backward pass of a strided 1×1 convolution of
+                # fewer than 8 channels in channels-last layout; picking the pixels first is the same function.
+                layers[0] = nn.Conv2d(in_channels, out_channels, 1, bias=not batch_norm)
+                layers.insert(0, nn.MaxPool2d(1, stride=stride))
+            self.shortcut = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(x)))))
@@ -173,7 +179,7 @@ class PooledBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(out_channels)
         self.relu2 = nn.ReLU()
         for conv in (self.conv1, self.conv2):
-            # The first channels start as the identity, so that depth costs nothing at first (Zagoruyko & Komodakis, 2017).
+            # The first channels start as the identity: depth costs nothing at first (Zagoruyko & Komodakis, 2017).
             nn.init.dirac_(conv.weight.data[: conv.in_channels])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -235,11 +241,13 @@ def build(name: str, *, seed: int = 0, **options: object) -> nn.Module:
     Raises
     ------
     ValueError
-        If ``name`` is unknown; the message names the nearest and all others.
+        If ``name`` is unknown; the message names the nearest and all others. If ``seed`` is negative.
     """
     require_choice("model", name, MODELS)
+    require_integer("seed", seed, at_least=0)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which would seed the GPUs' generators too.
+        torch.default_generator.manual_seed(seed)
         return MODELS[name](**options)
 
 
@@ -269,9 +277,11 @@ def count(model: nn.Module, *, image_shape: tuple[int, int, int] = IMAGE_SHAPE) 
     device = parameters[0].device if parameters else torch.device("cpu")
     was_training = model.training
     model.eval()
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *image_shape, device=device))
-    model.train(was_training)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, *image_shape, device=device))
+    finally:
+        model.train(was_training)
     return ModelSize(
         parameters=sum(parameter.numel() for parameter in parameters),
         nonzero_parameters=sum(int(parameter.count_nonzero()) for parameter in parameters),

@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -116,12 +117,14 @@ def build_model(recipe: Recipe, data: ImageData, *, seed: int = 0) -> nn.Module:
     """Build the recipe's network for the classes of ``data``; a teacher's first layer is whitened."""
     model = models.build(recipe.model, seed=seed, num_classes=data.num_classes, **recipe.model_options)
     if isinstance(model, models.TeacherCNN):
-        sample = BatchSource(data, data.train.take(5000))
+        sample = BatchSource(data, data.train.take(2000))  # 2 million patches; more would only cost memory
         model.whiten(sample.normalize(sample.images))
     return model
 
 
-def train(recipe: Recipe, data: ImageData, folder: Path, *, settings: TrainingSettings | None = None) -> Iterator[StepRecord]:
+def train(
+    recipe: Recipe, data: ImageData, folder: Path, *, settings: TrainingSettings | None = None
+) -> Iterator[StepRecord]:
     """Train ``recipe`` on ``data``, resuming what lies in ``folder``; at the end write what was found.
 
     ``folder`` gets ``run.safetensors`` (to resume from), ``curve.jsonl``, and at the end
@@ -140,25 +143,34 @@ def train(recipe: Recipe, data: ImageData, folder: Path, *, settings: TrainingSe
     elapsed_s = lines[-1]["elapsed_s"] if lines else 0.0
     began, waited = time.monotonic(), 0.0
     pending: list[StepRecord] = []
-    for record in fit(model, data, settings, checkpoint=state):
-        pending.append(record)
-        # One line for about a fiftieth of an epoch keeps the file small and the curve smooth.
-        if record.validation or len(pending) * settings.batch_size * 50 > len(data.train):
-            while lines and lines[-1]["step"] >= record.step:
-                lines.pop()
-            lines.append(_summary(pending, elapsed_s + time.monotonic() - began - waited))
-            pending = []
-            if record.validation:
-                write_text(curve, "".join(json.dumps(line) + "\n" for line in lines))
-        paused = time.monotonic()
-        yield record
-        waited += time.monotonic() - paused
+    try:
+        # Closed at once, not when the garbage collector comes by: an interrupted run saves itself as it closes.
+        with closing(fit(model, data, settings, checkpoint=state)) as records:
+            for record in records:
+                pending.append(record)
+                # One line for about a fiftieth of an epoch keeps the file small and the curve smooth.
+                if record.validation or len(pending) * settings.batch_size * 50 > len(data.train):
+                    while lines and lines[-1]["step"] >= record.step:
+                        lines.pop()
+                    lines.append(_summary(pending, elapsed_s + time.monotonic() - began - waited))
+                    pending = []
+                if record.validation:
+                    _write_curve(curve, lines)
+                paused = time.monotonic()
+                yield record
+                waited += time.monotonic() - paused
+    finally:
+        if lines:
+            _write_curve(curve, lines)
     _write_result(recipe, data, settings, model, folder, lines)
 
 
 def _summary(records: list[StepRecord], elapsed_s: float) -> dict[str, object]:
     last = records[-1]
-    mean = lambda name: sum(getattr(record, name) for record in records) / len(records)  # noqa: E731
+
+    def mean(name: str) -> float:
+        return sum(getattr(record, name) for record in records) / len(records)
+
     line: dict[str, object] = {
         "step": last.step,
         "epoch": round(last.epoch, 4),
@@ -175,7 +187,11 @@ def _summary(records: list[StepRecord], elapsed_s: float) -> dict[str, object]:
 
 
 def _curve_before_resume(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _write_curve(path: Path, lines: list[dict]) -> None:
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _write_result(
@@ -212,4 +228,9 @@ def _write_result(
 def describe_machine() -> dict[str, object]:
     """Return what a reader of a measured number needs to know of the machine."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {"device": device, "processor": platform.machine(), "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "device": device,
+        "processor": platform.machine(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from nnopt_lab.datasets.image_data import Split
 from nnopt_lab.files import write_tensors
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What is read from disk or drawn, before a validation split is held out of ``train``.
+
+    Attributes
+    ----------
+    label : str
+        What plots and tables call it.
+    origin : str
+        Where the pictures came from, in words.
+    class_names : tuple of str
+        One name a class; a label indexes it.
+    train, test : Split
+        Pictures in the order in which they were read.
+    """
+
+    label: str
+    origin: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
 
 
 def cache_folder() -> Path:
@@ -20,29 +45,37 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "nnopt_lab"
 
 
-def cached_splits(fingerprint: str, make: Callable[[], tuple[Split, Split]]) -> tuple[Split, Split]:
-    """Return the training and test pictures from the cache, or make them and keep them.
+def cached_splits(fingerprint: str, make: Callable[[], Decoded]) -> Decoded:
+    """Return the pictures of ``fingerprint`` from the cache, or make them and keep them.
 
     A cache that cannot be written (read-only or full disk) is done without; a broken one is made anew.
     """
     path = cache_folder() / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:20]}.safetensors"
     try:
-        tensors = load_file(path)
-        return (
-            Split(tensors["train_images"], tensors["train_labels"]),
-            Split(tensors["test_images"], tensors["test_labels"]),
-        )
-    except (OSError, SafetensorError, KeyError):
+        return _read(path)
+    except (OSError, SafetensorError, KeyError, ValueError):
         pass
-    train, test = make()
+    made = make()
     tensors = {
-        "train_images": train.images,
-        "train_labels": train.labels,
-        "test_images": test.images,
-        "test_labels": test.labels,
+        "train_images": made.train.images,
+        "train_labels": made.train.labels,
+        "test_images": made.test.images,
+        "test_labels": made.test.labels,
     }
-    try:
-        write_tensors(path, tensors)
-    except OSError:
-        pass  # Only the next start is slower; the pictures themselves are in memory.
-    return train, test
+    about = {
+        "fingerprint": fingerprint,
+        "label": made.label,
+        "origin": made.origin,
+        "class_names": json.dumps(made.class_names),
+    }
+    with contextlib.suppress(OSError):  # Only the next start is slower; the pictures themselves are in memory.
+        write_tensors(path, tensors, metadata=about)
+    return made
+
+
+def _read(path: Path) -> Decoded:
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata() or {}
+        train = Split(file.get_tensor("train_images"), file.get_tensor("train_labels"))
+        test = Split(file.get_tensor("test_images"), file.get_tensor("test_labels"))
+        return Decoded(about["label"], about["origin"], tuple(json.loads(about["class_names"])), train, test)

@@ -10,6 +10,7 @@ from torch import Tensor
 from nnopt_lab.arguments import require_integer
 
 IMAGE_SHAPE = (3, 32, 32)
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class DataError(ValueError):
@@ -73,6 +74,10 @@ class ImageData:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def splits(self) -> dict[str, Split]:
+        """Return the three splits by name."""
+        return {"training": self.train, "validation": self.validation, "test": self.test}
 
     def with_train_size(self, count: int) -> ImageData:
         """Return the same data with only the first ``count`` training pictures."""

@@ -4,6 +4,7 @@ from nnopt_lab.training.evaluation import Evaluation, evaluate, predict
 from nnopt_lab.training.loop import Controls, StepRecord, TrainingDiverged, fit
 from nnopt_lab.training.settings import TrainingSettings, learning_rate_factors
 from nnopt_lab.training.state import CheckpointError
+from nnopt_lab.training.step import default_device
 
 __all__ = [
     "CheckpointError",
@@ -12,6 +13,7 @@ __all__ = [
     "StepRecord",
     "TrainingDiverged",
     "TrainingSettings",
+    "default_device",
     "evaluate",
     "fit",
     "learning_rate_factors",

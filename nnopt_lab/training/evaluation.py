@@ -23,7 +23,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, source: BatchSource, *, batch_size: int = 500) -> Tensor:
+def predict(model: nn.Module, source: BatchSource, *, batch_size: int = 250) -> Tensor:
     """Return the logits of every picture of ``source``, in order, on its device: shape (n, num_classes).
 
     The model is put into evaluation mode and then back into the mode it was in.

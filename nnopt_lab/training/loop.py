@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -11,14 +11,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nnopt_lab.arguments import require_integer, require_number
-from nnopt_lab.datasets.batches import NO_AUGMENTATION, BatchSource
+from nnopt_lab.datasets.batches import BatchSource
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.training.evaluation import Evaluation, evaluate
+from nnopt_lab.training.evaluation import Evaluation, evaluate, predict
 from nnopt_lab.training.settings import TrainingSettings, build_optimizer, learning_rate_factors
 from nnopt_lab.training.state import Position, load_run, save_run
+from nnopt_lab.training.step import (
+    autocast_for,
+    batch_loss,
+    buffers_restored_on_error,
+    default_device,
+    draw_batch,
+    epoch_order,
+)
 
 
 class TrainingDiverged(RuntimeError):
@@ -109,7 +116,7 @@ def fit(
     settings : TrainingSettings
         Hyperparameters.
     controls : Controls, optional
-        Values that the caller may change between steps.
+        Values that the caller may change between steps. Default: those of the checkpoint, else of ``settings``.
     device : optional
         Default: a GPU if there is one.
     checkpoint : path, optional
@@ -120,85 +127,91 @@ def fit(
     Raises
     ------
     TrainingDiverged
-        At the first loss that is not finite; the weights are left as they were before that step.
+        At the first loss or gradient that is not finite; the model is left as it was before that step,
+        and ``checkpoint`` as it was last saved.
     ValueError
         If the batch is larger than the training split, or the model has another number of classes.
     CheckpointError
-        If ``checkpoint`` is of another model or other settings.
+        If ``checkpoint`` is of another model, other settings or other data.
     """
-    controls = controls or Controls.of(settings)
     size = len(data.train)
-    _check_controls(controls, size)
+    total = max(1, round(settings.epochs * size))
+    _check_controls(controls or Controls.of(settings), size)
     chosen = torch.device(device) if device is not None else default_device()
     model = model.to(chosen)
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    _check_classes(model, data, chosen)
     train = BatchSource(data, data.train, device=chosen, channels_last=settings.channels_last)
     validation = BatchSource(data, data.validation, device=chosen, channels_last=settings.channels_last)
     optimizer = build_optimizer(model, settings)
-    factors = learning_rate_factors(settings.schedule, max(1, math.ceil(settings.epochs * size / settings.batch_size)))
-    autocast = _autocast(chosen, settings.precision)
-    position, best = Position(next_evaluation=min(settings.evaluate_every_epochs, settings.epochs)), None
+    factors = learning_rate_factors(settings.schedule, math.ceil(total / settings.batch_size)).tolist()
+    autocast = autocast_for(chosen, settings.precision)
+    position = Position(next_evaluation=min(settings.evaluate_every_epochs, settings.epochs))
+    best: dict[str, Tensor] | None = None
     path = Path(checkpoint) if checkpoint is not None else None
+    about = {"settings": settings.as_dict(), "data": {"label": data.label, "training_pictures": size}}
     if path is not None and path.exists():
-        position, best = load_run(path, model, optimizer, settings=settings.as_dict())
-    total = round(settings.epochs * size)
+        saved = load_run(path, model, optimizer, about=about)
+        position, best = saved.position, saved.best_weights
+        controls = controls or (Controls(**saved.controls) if saved.controls else None)
+    controls = controls or Controls.of(settings)
+    patience = settings.early_stopping_epochs or math.inf
 
     def save() -> None:
         if path is not None:
-            save_run(path, model, optimizer, position, best_weights=best, settings=settings.as_dict())
+            save_run(
+                path, model, optimizer, position, best_weights=best, controls=dataclasses.asdict(controls), about=about
+            )
 
-    saved_at = time.monotonic()
+    saved_at, savable = time.monotonic(), True
     order_epoch, order = -1, torch.empty(0)
     try:
-        while position.epoch * size + position.offset < total:
+        while (done := position.epoch * size + position.offset) < total and position.evaluations_since_best < patience:
             began = time.perf_counter()
-            model.train()
             _check_controls(controls, size)
             if order_epoch != position.epoch:
-                order_epoch, order = position.epoch, _epoch_order(size, settings.seed, position.epoch)
-            done = position.epoch * size + position.offset
+                order_epoch, order = position.epoch, epoch_order(size, settings.seed, position.epoch)
             indices = order[position.offset : position.offset + controls.batch_size][: total - done]
-            generator = _generator(settings.seed, position.epoch, position.offset)
-            if settings.augmentation == NO_AUGMENTATION:
-                images, labels = train.batch(indices.to(chosen))
-            else:
-                images, labels = train.augmented_batch(
-                    indices, settings.augmentation, epoch=position.epoch, generator=generator
-                )
-            if done < settings.small_image_fraction * total:
-                images = F.interpolate(images, settings.small_image_size, mode="bilinear", antialias=True)
-            rate = controls.learning_rate * factors[min(int(done / total * len(factors)), len(factors) - 1)].item()
-            _set_hyperparameters(optimizer, rate, controls.momentum)
-            with autocast:
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
-            loss_value = loss.item()
-            if not math.isfinite(loss_value):
-                raise TrainingDiverged(
-                    f"The loss became {loss_value} at step {position.step + 1} with learning rate {rate:.3g}; "
-                    "the weights are those before this step. Try a smaller learning_rate, or clip_norm=1."
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or math.inf).item()
+            images, labels = draw_batch(
+                train,
+                indices,
+                settings,
+                epoch=position.epoch,
+                offset=position.offset,
+                shrink=done < settings.small_image_fraction * total,
+            )
+            rate = controls.learning_rate * factors[int(done / total * len(factors))]
+            _set_hyperparameters(optimizer, rate, controls.momentum, nesterov=settings.nesterov)
+            model.train()
+            # An interruption before the weights move is undone; one between here and the end of the evaluation
+            # would save half a step, so the file then keeps the last whole one.
+            with buffers_restored_on_error(model):
+                loss, logits = batch_loss(model, images, labels, settings, autocast)
+                loss_value = loss.item()
+                _check_finite("loss", loss_value, position.step, rate)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or math.inf).item()
+                _check_finite("gradient norm", norm, position.step, rate)
+                savable = False
             optimizer.step()
             position.step += 1
             position.offset += len(indices)
             if position.offset >= size:
                 position.epoch, position.offset = position.epoch + 1, 0
-            finished = position.epoch * size + position.offset >= total
+            done += len(indices)
             record = StepRecord(
                 step=position.step,
-                epoch=(position.epoch * size + position.offset) / size,
-                progress=(position.epoch * size + position.offset) / total,
+                epoch=done / size,
+                progress=done / total,
                 loss=loss_value,
                 accuracy=(logits.argmax(1) == labels).float().mean().item(),
                 learning_rate=rate,
                 gradient_norm=norm,
                 images_per_s=len(indices) / (time.perf_counter() - began),
             )
-            if finished or record.epoch >= position.next_evaluation - 1e-9:
+            if done >= total or record.epoch >= position.next_evaluation - 1e-9:
                 position.next_evaluation += settings.evaluate_every_epochs
                 measured = evaluate(model, data, validation)
                 record = replace(record, validation=measured)
@@ -208,29 +221,19 @@ def fit(
                         best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
                     else:
                         position.evaluations_since_best += 1
-            stop_early = (
-                settings.early_stopping_epochs is not None
-                and position.evaluations_since_best >= settings.early_stopping_epochs
-            )
-            if (finished or stop_early) and best is not None:
+            if best is not None and (done >= total or position.evaluations_since_best >= patience):
                 model.load_state_dict(best)
+            savable = True
             if time.monotonic() - saved_at > checkpoint_every_s:
                 save()
                 saved_at = time.monotonic()
             yield record
-            if stop_early:
-                break
+    except (TrainingDiverged, OSError):
+        savable = False  # Not worth keeping, or no room to keep it: what was saved last stays.
+        raise
     finally:
-        save()
-
-
-def default_device() -> torch.device:
-    """Return the first GPU (CUDA, then Apple's MPS) or else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+        if savable:
+            save()
 
 
 def _check_controls(controls: Controls, size: int) -> None:
@@ -238,30 +241,34 @@ def _check_controls(controls: Controls, size: int) -> None:
     require_number("momentum", controls.momentum, at_least=0, below=1)
     require_integer("batch_size", controls.batch_size)
     if controls.batch_size > size:
-        raise ValueError(f"batch_size is {controls.batch_size}, but it must be at most {size}, the number of training pictures.")
+        raise ValueError(
+            f"batch_size is {controls.batch_size}, but it must be at most {size}, the number of training pictures."
+        )
 
 
-def _epoch_order(size: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(size, generator=_generator(seed, epoch, -1))
+def _check_classes(model: nn.Module, data: ImageData, device: torch.device) -> None:
+    # Before the first loss: on a GPU, a label that has no logit breaks the whole process.
+    logits = predict(model, BatchSource(data, data.train.take(1), device=device))
+    if logits.ndim != 2 or logits.shape[1] != data.num_classes:
+        raise ValueError(
+            f"The model returns shape {tuple(logits.shape)}, but {data.label!r} needs (n, {data.num_classes}): "
+            "one logit for each class."
+        )
 
 
-def _generator(seed: int, epoch: int, offset: int) -> torch.Generator:
-    # A generator for each place in the run: nothing random has to be saved to resume bit-exactly.
-    return torch.Generator().manual_seed(((seed * 1_000_003 + epoch) * 1_000_003 + offset) % 2**63)
+def _check_finite(name: str, value: float, steps_before: int, rate: float) -> None:
+    if not math.isfinite(value):
+        raise TrainingDiverged(
+            f"The {name} became {value} at step {steps_before + 1} with learning rate {rate:.3g}; "
+            "the weights are those before this step. Try a smaller learning_rate, or clip_norm=1."
+        )
 
 
-def _set_hyperparameters(optimizer: torch.optim.Optimizer, rate: float, momentum: float) -> None:
+def _set_hyperparameters(optimizer: torch.optim.Optimizer, rate: float, momentum: float, *, nesterov: bool) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
         if "momentum" in group:
             group["momentum"] = momentum
-            group["nesterov"] = group["nesterov"] and momentum > 0
+            group["nesterov"] = nesterov and momentum > 0
         else:
             group["betas"] = (momentum, group["betas"][1])
-
-
-def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    pays = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision == "bfloat16" or (precision == "auto" and pays):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()

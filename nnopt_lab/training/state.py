@@ -45,6 +45,25 @@ class Position:
     evaluations_since_best: int = 0
 
 
+@dataclass(frozen=True)
+class SavedRun:
+    """What `load_run` found besides the weights and the optimizer's state.
+
+    Attributes
+    ----------
+    position : Position
+        Where the run stood.
+    best_weights : dict of Tensor or None
+        For early stopping.
+    controls : dict or None
+        The values that were steered last; None in a file of an older version.
+    """
+
+    position: Position
+    best_weights: dict[str, Tensor] | None
+    controls: dict[str, object] | None
+
+
 def save_run(
     path: Path,
     model: nn.Module,
@@ -52,9 +71,13 @@ def save_run(
     position: Position,
     *,
     best_weights: dict[str, Tensor] | None,
-    settings: dict[str, object],
+    controls: dict[str, object],
+    about: dict[str, dict[str, object]],
 ) -> None:
-    """Write the whole run to ``path``, atomically: an interrupted save leaves the last one as it was."""
+    """Write the whole run to ``path``, atomically: an interrupted save leaves the last one as it was.
+
+    ``about`` holds ``"settings"`` and ``"data"``; `load_run` refuses a file in which they differ.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -62,26 +85,32 @@ def save_run(
                 tensors[f"optimizer.{index}.{name}"] = value
     for name, tensor in (best_weights or {}).items():
         tensors[f"best.{name}"] = tensor
-    write_tensors(
-        path,
-        tensors,
-        metadata={"position": json.dumps(vars(position)), "settings": json.dumps(settings, sort_keys=True)},
-    )
+    notes = {"position": vars(position), "controls": controls, **about}
+    write_tensors(path, tensors, metadata={key: json.dumps(note, sort_keys=True) for key, note in notes.items()})
 
 
 def load_run(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, settings: dict[str, object]
-) -> tuple[Position, dict[str, Tensor] | None]:
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, about: dict[str, dict[str, object]]
+) -> SavedRun:
     """Put the run in ``path`` back into ``model`` and ``optimizer``.
 
     Raises
     ------
     CheckpointError
-        If the file is broken, of another model, or of a run with other settings.
+        If the file is broken, of another model, or of a run with other settings or on other data.
     """
     tensors, metadata = read_tensors(path)
-    if json.loads(metadata.get("settings", "{}")) != json.loads(json.dumps(settings)):
-        raise CheckpointError(f"{path} is of a run with other settings; delete it or choose another file to start anew.")
+    if "position" not in metadata:
+        raise CheckpointError(f"The checkpoint {str(path)!r} holds weights alone, not a run; choose another file.")
+    for key, mine in about.items():
+        theirs = json.loads(metadata.get(key, "null"))
+        if theirs is not None and theirs != _as_json(mine):
+            differing = next(name for name in {**theirs, **mine} if theirs.get(name) != _as_json(mine.get(name)))
+            raise CheckpointError(
+                f"The checkpoint {str(path)!r} is of a run with other {key}: "
+                f"{differing} is {theirs.get(differing)!r} there, "
+                f"but {mine.get(differing)!r} here; delete it or choose another file to start anew."
+            )
     load_weights(model, _with_prefix(tensors, "model."), origin=str(path))
     packed = optimizer.state_dict()
     packed["state"] = {}
@@ -89,7 +118,15 @@ def load_run(
         index, key = name.split(".", 1)
         packed["state"].setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict(packed)
-    return Position(**json.loads(metadata["position"])), _with_prefix(tensors, "best.") or None
+    return SavedRun(
+        position=Position(**json.loads(metadata["position"])),
+        best_weights=_with_prefix(tensors, "best.") or None,
+        controls=json.loads(metadata.get("controls", "null")),
+    )
+
+
+def _as_json(value: object) -> object:
+    return json.loads(json.dumps(value))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -102,7 +139,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in list(file.keys())}, dict(file.metadata() or {})
     except FileNotFoundError as error:
         raise CheckpointError(f"The checkpoint {str(path)!r} does not exist.") from error
     except (SafetensorError, OSError) as error:
@@ -123,7 +160,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, origin: str) -
         want = tuple(own[name].shape) if name in own else "nothing"
         if have != want:
             raise CheckpointError(
-                f"The checkpoint {origin!r} is of another model: {name!r} is {have} there, but {want} in {type(model).__name__}."
+                f"The checkpoint {origin!r} is of another model: {name!r} is {have} there, "
+                f"but {want} in {type(model).__name__}."
             )
     model.load_state_dict(weights)
 

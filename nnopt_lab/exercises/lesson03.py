@@ -1,0 +1,225 @@
+"""Checks of lesson 3: pictures as numbers, what a convolution costs, a recipe that trains, and the bug clinic."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from nnopt_lab import models
+from nnopt_lab.datasets.image_data import ImageData, channel_statistics
+from nnopt_lab.exercises.checking import close, exercise, require
+from nnopt_lab.experiments.lesson03 import AS_PRINTED
+from nnopt_lab.training import TrainingDiverged, TrainingSettings, evaluate, fit
+
+
+@exercise(title="The statistics of the pictures", points=2, minutes=8)
+def channel_mean_std(answer: Callable[[Tensor], tuple[object, object]]) -> None:
+    """``answer(images)`` gives the mean and the standard deviation of each channel, on the scale 0–1."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    images[:, 0] //= 2
+    # Pictures of different brightness, so that the deviation within pictures is not that of all pixels.
+    images[:, 2] = images[:, 2] // 4 + 4 * torch.arange(40, dtype=torch.uint8)[:, None, None]
+    mean, std = (torch.tensor(values) for values in channel_statistics(images))
+    result = answer(images)
+    require(isinstance(result, tuple | list) and len(result) == 2, "return two things: the means and the deviations.")
+    got = torch.as_tensor(result[0])
+    require(got.shape != (), "one mean for the whole data set hides that red, green and blue differ; give three.")
+    require(
+        not (got.shape == (3,) and close(got, 255 * mean, relative=1e-2)),
+        "these are on the scale 0–255; divide by 255, because the pictures are normalized after that division.",
+    )
+    require(
+        got.numel() == 3,
+        f"your means have shape {tuple(got.shape)}: average over pictures, rows and columns (dimensions 0, 2 and 3).",
+    )
+    require(close(result[0], mean, relative=1e-3, name="your mean"), "the means are off; look at the dimensions averaged.")
+    per_picture = (images / 255).std(dim=(2, 3)).mean(0)
+    require(
+        not close(torch.as_tensor(result[1]), per_picture, relative=1e-3, name="your deviation"),
+        "this is the average of each picture's own deviation; the pictures also differ from each other: use all pixels at once.",
+    )
+    require(close(result[1], std, relative=1e-3, name="your deviation"), "the means are right; the deviations are not.")
+
+
+@exercise(title="The size after a convolution", points=1, minutes=5)
+def output_size(answer: Callable[..., int]) -> None:
+    """``answer(size, kernel=…, stride=…, padding=…)`` gives the side of the output."""
+    for size, kernel, stride, padding in ((32, 5, 1, 0), (32, 5, 1, 2), (32, 3, 2, 1), (31, 2, 2, 0), (28, 2, 2, 0), (7, 7, 3, 2)):
+        expected = (size + 2 * padding - kernel) // stride + 1
+        got = answer(size, kernel=kernel, stride=stride, padding=padding)
+        case = f"for size {size}, kernel {kernel}, stride {stride}, padding {padding} your answer is {got}, but torch gives {expected}"
+        one_side = (size + padding - kernel) // stride + 1
+        require(
+            one_side == expected or not close(got, one_side),
+            f"{case}: padding is added on both sides.",
+        )
+        require(
+            expected == 1 or not close(got, expected - 1),
+            f"{case}: a kernel that fits exactly fits once, not zero times (the + 1).",
+        )
+        require(type(got) is int, f"{case}: a size is a whole number; round down, as torch does.")
+        require(close(got, expected), f"{case}.")
+
+
+@exercise(title="What a convolution costs", points=2, minutes=8)
+def convolution_cost(answer: Callable[..., tuple[int, int]]) -> None:
+    """``answer(in_channels, out_channels, kernel, output_size)`` gives parameters (with bias) and multiply–accumulates."""
+    for in_channels, out_channels, kernel, size in ((3, 6, 5, 28), (6, 16, 5, 10), (16, 32, 3, 16)):
+        weights = in_channels * out_channels * kernel**2
+        expected = (weights + out_channels, weights * size**2)
+        result = answer(in_channels, out_channels, kernel, size)
+        require(
+            isinstance(result, tuple | list) and len(result) == 2, "return two numbers: parameters, multiply–accumulates."
+        )
+        case = f"for {in_channels} → {out_channels} channels, kernel {kernel}, output {size}×{size}"
+        require(not close(result[0], weights), f"{case} the parameters lack the biases: one for each output channel.")
+        require(close(result[0], expected[0]), f"{case} there are {expected[0]} parameters, not {result[0]}.")
+        require(
+            not close(result[1], weights),
+            f"{case} every weight is used again at each of the {size}×{size} output positions.",
+        )
+        require(not close(result[1], weights * size), f"{case} the output has {size} rows and {size} columns.")
+        require(close(result[1], expected[1]), f"{case} there are {expected[1]} multiply–accumulates, not {result[1]}.")
+
+
+@exercise(title="Flip a batch", points=2, minutes=10)
+def random_flip(answer: Callable[[Tensor, torch.Generator], Tensor]) -> None:
+    """``answer(images, generator)`` mirrors each picture left to right with probability one half."""
+    images = torch.randint(0, 256, (400, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    given = images.clone()
+    result = answer(given, torch.Generator().manual_seed(0))
+    require(type(result) is Tensor and result.shape == images.shape, "return a tensor of the same shape as the pictures.")
+    require(torch.equal(given, images), "the pictures that were passed in have changed; make a new tensor.")
+    mirrored, upside_down = images.flip(3), images.flip(2)
+    same = (result == images).flatten(1).all(1)
+    flipped = (result == mirrored).flatten(1).all(1)
+    require(
+        not (result == upside_down).flatten(1).all(1).any(),
+        "some pictures stand on their heads: rows are dimension 2, columns dimension 3.",
+    )
+    require((same | flipped).all(), "some pictures are neither the original nor its mirror image.")
+    share = flipped.float().mean().item()
+    require(0 < share < 1, "every picture got the same treatment; draw one random number for each picture.")
+    require(0.4 < share < 0.6, f"{share:.0%} were mirrored; with probability one half it should be about half.")
+    again = answer(images.clone(), torch.Generator().manual_seed(0))
+    require(torch.equal(result, again), "the same generator seed gave other pictures; draw from the generator that is passed in.")
+
+
+@exercise(title="A recipe that trains", points=2, minutes=10, limit_s=180)
+def better_recipe(answer: Callable[[], TrainingSettings], data: ImageData) -> None:
+    """``answer()`` gives settings with the articles' two epochs that learn more than twice as much."""
+    settings = answer()
+    require(isinstance(settings, TrainingSettings), "return a TrainingSettings.")
+    require(settings.epochs == AS_PRINTED.epochs, f"the budget is {AS_PRINTED.epochs:g} epochs, as in the articles.")
+    small = data.with_train_size(5000)
+    validation = small.validation.take(500)
+    chance = 1 / data.num_classes
+    try:
+        settings = replace(settings, evaluate_every_epochs=settings.epochs)
+        reached = _accuracy_after(settings, small, validation)
+    except TrainingDiverged as error:
+        require(False, f"the training diverged: {error}")
+    before = _accuracy_after(AS_PRINTED, small, validation)
+    require(
+        reached > max(2 * chance, before + 0.08),
+        f"on 5,000 pictures your recipe reaches {reached:.1%} and the articles' {before:.1%}; "
+        "gain at least 8 points (what is 0.001 times the gradient, next to the weights themselves?).",
+    )
+
+
+def _accuracy_after(settings: TrainingSettings, data: ImageData, validation: object) -> float:
+    model = models.build("article_cnn", num_classes=data.num_classes)
+    for _ in fit(model, replace(data, validation=validation), settings):
+        pass
+    return evaluate(model, data, validation).accuracy  # type: ignore[arg-type]
+
+
+@exercise(title="Clinic: a missing import", points=1, minutes=2)
+def hidden_layer(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """``answer(x, weight)`` is relu(x · weightᵀ)."""
+    generator = torch.Generator().manual_seed(1)
+    x, weight = torch.randn(4, 5, generator=generator), torch.randn(3, 5, generator=generator)
+    try:
+        result = answer(x, weight)
+    except NameError as error:
+        require(False, f"{error}: which line at the top of the file is missing?")
+    require(not close(result, x @ weight.T), "the negative values are still there: apply ReLU.")
+    require(close(result, (x @ weight.T).clamp_min(0)), "the result is not relu(x · weightᵀ).")
+
+
+@exercise(title="Clinic: a log that stays silent", points=2, minutes=8)
+def progress_log(answer: Callable[[list[float]], list[tuple[int, float]]]) -> None:
+    """``answer(losses)`` gives about ten lines (batches so far, mean loss since the last line), whatever the length."""
+    for count in (500, 450, 37, 6000):
+        losses = [2.3 * math.exp(-i / count) + 0.01 * (i % 7) for i in range(count)]
+        lines = answer(list(losses))
+        require(isinstance(lines, list), "return a list of (batches so far, mean loss).")
+        require(len(lines) > 0, f"an epoch of {count} batches gave no line at all: 2,000 batches are never reached.")
+        require(5 <= len(lines) <= 20, f"{count} batches gave {len(lines)} lines; about ten are readable.")
+        require(all(len(line) == 2 for line in lines), "each line is a pair (batches so far, mean loss).")
+        at = [line[0] for line in lines]
+        require(at == sorted(set(at)) and at[0] > 0, "the numbers of batches must rise from line to line.")
+        require(
+            at[-1] == count,
+            f"the last line stands at batch {at[-1]} of {count}: the batches after it are lost. Report the rest as well.",
+        )
+        start = 0
+        for end, mean in lines:
+            require(
+                close(mean, sum(losses[start:end]) / (end - start), name="a mean loss"),
+                f"the mean at batch {end} is {mean:.4f}, but the batches {start + 1}–{end} average "
+                f"{sum(losses[start:end]) / (end - start):.4f}: divide by the number of batches since the last line.",
+            )
+            start = end
+
+
+@exercise(title="Clinic: two layers that are one", points=1, minutes=5)
+def one_layer(answer: Callable[[nn.Linear, nn.Linear], nn.Linear]) -> None:
+    """``answer(first, second)`` gives one linear layer that does what both do, one after the other."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        first, second, x = nn.Linear(10, 20), nn.Linear(20, 7), torch.randn(64, 10)
+    kept = copy.deepcopy((first, second))
+    result = answer(first, second)
+    require(type(result) is nn.Linear, f"return one nn.Linear, not {type(result).__name__}.")
+    require(
+        (result.in_features, result.out_features) == (10, 7),
+        f"it should map 10 to 7 numbers, but it maps {result.in_features} to {result.out_features}.",
+    )
+    for layer, before in zip((first, second), kept, strict=True):
+        require(torch.equal(layer.weight, before.weight), "the two layers that were passed in have changed.")
+    both, got = second(first(x)), result(x)
+    without = got - second.bias if result.bias is not None else got
+    require(
+        not close(without, x @ (second.weight @ first.weight).T, absolute=1e-5),
+        "the weights are right; the first layer's bias also passes through the second layer.",
+    )
+    require(close(got, both, absolute=1e-5), "the outputs differ from those of the two layers.")
+
+
+@exercise(title="Clinic: a network with something in between", points=1, minutes=3)
+def two_layer_network(answer: Callable[[], nn.Module]) -> None:
+    """``answer()`` gives a network 10 → 20 → 10 that no single linear layer can imitate."""
+    model = answer()
+    require(isinstance(model, nn.Module), "return an nn.Module.")
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    require(
+        [(layer.in_features, layer.out_features) for layer in linear] == [(10, 20), (20, 10)],
+        "keep the two linear layers, 10 → 20 and 20 → 10.",
+    )
+    generator = torch.Generator().manual_seed(4)
+    a, b = torch.randn(2, 32, 10, generator=generator)
+    with torch.no_grad():
+        model.eval()
+        # For an affine map f, f(a) + f(b) = f(a + b) + f(0).
+        gap = model(a) + model(b) - model(a + b) - model(torch.zeros(32, 10))
+    require(
+        gap.abs().max().item() > 1e-4,
+        "f(a) + f(b) = f(a + b) + f(0) for all inputs tried: it is still one linear layer; put a nonlinearity between.",
+    )

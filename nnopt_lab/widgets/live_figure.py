@@ -1,0 +1,180 @@
+"""A figure that follows its data at the rate of a slider: one canvas, lines drawn over a kept background."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import ipywidgets
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from nnopt_lab.arguments import require_integer
+from nnopt_lab.plotting.limits import linear_limits, log_limits
+from nnopt_lab.plotting.png import encode_png
+from nnopt_lab.plotting.style import PIXEL_RATIO, new_figure, styled, tidy
+from nnopt_lab.widgets.display import Displayed
+
+AnyArtist = TypeVar("AnyArtist", bound=Artist)
+
+LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 58, 14, 48, 42
+"""Room around each axes for its labels; fixed, so that nothing has to be laid out anew while data move."""
+
+TITLE_PX = 26
+
+
+class LiveFigure(Displayed):
+    """A row of axes in one picture that is redrawn in milliseconds and shown as a core image widget.
+
+    What moves is registered with `animate` and changed inside ``with live.update():``; when the block
+    ends, the moved lines are drawn over the kept background. Axes whose limits, scale, title or labels
+    changed are redrawn as a whole, and only they. One lock a figure serializes updates: JupyterLab may
+    call from several threads.
+
+    Parameters
+    ----------
+    columns : int
+        Axes side by side.
+    width_px, height_px : int
+        Size on the page.
+    title : str
+        One line over all axes; live pictures put the data's label here.
+    alt : str
+        The picture in words, for readers who do not see it.
+
+    Examples
+    --------
+    >>> live = LiveFigure(alt="A line that rises.")
+    >>> line = live.animate(live.axes[0].plot([], [])[0])
+    >>> with live.update():
+    ...     line.set_data([0, 1], [0, 1])
+    """
+
+    def __init__(
+        self, *, columns: int = 1, width_px: int = 640, height_px: int = 320, title: str = "", alt: str = "Live plot"
+    ) -> None:
+        require_integer("columns", columns)
+        require_integer("width_px", width_px, at_least=100, at_most=2000)
+        require_integer("height_px", height_px, at_least=100, at_most=2000)
+        self.lock = threading.RLock()
+        self.alt = alt
+        self.size_px = width_px, height_px
+        self.figure = new_figure(width_px=width_px, height_px=height_px)
+        top = TITLE_PX if title else 0
+        if title:
+            self.figure.text(10 / width_px, 1 - 5 / height_px, title, va="top", fontsize=10, family="DejaVu Sans")
+        slot = width_px / columns
+        self.axes: list[Axes] = []
+        for column in range(columns):
+            left, bottom = column * slot + LEFT_PX, BOTTOM_PX
+            box = left, bottom, slot - LEFT_PX - RIGHT_PX, height_px - BOTTOM_PX - TOP_PX - top
+            with styled():
+                ax = self.figure.add_axes((box[0] / width_px, box[1] / height_px, box[2] / width_px, box[3] / height_px))
+            # Labels at fixed places: letting matplotlib look for room costs more than all the rest of a redraw.
+            ax.xaxis.set_label_coords(0.5, -26 / box[3])
+            ax.yaxis.set_label_coords(-42 / box[2], 0.5)
+            self.axes.append(tidy(ax))
+        # Where each axes and its labels lie, in picture pixels from the top left.
+        edges = np.round(np.arange(columns + 1) * slot * PIXEL_RATIO).astype(int)
+        self._slots = [(slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in zip(edges[:-1], edges[1:], strict=True)]
+        self._animated: list[list[Artist]] = [[] for _ in self.axes]
+        self._seen: list[object] = [None] * columns
+        self._background: np.ndarray | None = None
+        self._png: bytes | None = None
+        self.image = ipywidgets.Image(
+            format="png", layout=ipywidgets.Layout(width=f"{width_px}px", max_width="100%", height="auto", object_fit="contain")
+        )
+        if self.image.has_trait("tooltip"):  # ipywidgets 8; in 7 an image has no place for words
+            self.image.tooltip = alt
+
+    @property
+    def view(self) -> ipywidgets.Widget:
+        """The image widget."""
+        return self.image
+
+    def describe(self, ax: Axes, *, title: str, x: str = "", y: str = "") -> None:
+        """Name what ``ax`` shows and what its axes measure."""
+        with self.lock, styled():
+            ax.set_title(title, y=1.0, pad=22)
+            ax.set_xlabel(x)
+            ax.set_ylabel(y)
+
+    def legend(self, ax: Axes, *, columns: int = 2) -> None:
+        """Put a legend between the title and the axes, where no data run."""
+        with self.lock, styled():
+            ax.legend(
+                loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.1, handlelength=1.5, columnspacing=0.9, handletextpad=0.5
+            )
+
+    def animate(self, artist: AnyArtist) -> AnyArtist:
+        """Let ``artist`` move: it is drawn after, and over, everything that stands still. Returns it."""
+        if artist.axes not in self.axes:
+            raise ValueError(f"artist is {artist!r}, but it must lie on one of this figure's axes.")
+        artist.set_animated(True)
+        self._animated[self.axes.index(artist.axes)].append(artist)
+        return artist
+
+    @contextmanager
+    def update(self, *, whole: bool = False) -> Iterator[None]:
+        """Hold the lock while artists are changed, then show the new picture; ``whole`` redraws everything."""
+        with self.lock:
+            yield
+            self._draw(whole=whole)
+            self._png = encode_png(self._pixels())
+            self.image.value = self._png
+
+    def fit(self, ax: Axes, *, x: np.ndarray | None = None, y: np.ndarray | None = None) -> None:
+        """Move the limits of ``ax`` if ``x`` or ``y`` have left them (or shrunk far inside them), with room to grow."""
+        for values, get, change, scale in (
+            (x, ax.get_xlim, ax.set_xlim, ax.get_xscale()),
+            (y, ax.get_ylim, ax.set_ylim, ax.get_yscale()),
+        ):
+            if values is None:
+                continue
+            values = values[np.isfinite(values) & ((values > 0) | (scale != "log"))]
+            if len(values):
+                choose = log_limits if scale == "log" else linear_limits
+                change(choose(get(), float(values.min()), float(values.max())))
+
+    def picture(self) -> tuple[bytes, int, int]:
+        """Return the current picture as PNG, and its width and height in layout pixels."""
+        with self.lock:
+            if self._png is None:
+                with self.update():
+                    pass
+            assert self._png is not None
+            return self._png, *self.size_px
+
+    def alt_text(self) -> str:
+        """Return the picture in words."""
+        return self.alt
+
+    def _pixels(self) -> np.ndarray:
+        return np.asarray(self.figure.canvas.get_renderer().buffer_rgba())  # type: ignore[attr-defined]
+
+    def _draw(self, *, whole: bool) -> None:
+        looks = [self._look(ax) for ax in self.axes]
+        if whole or self._background is None:
+            self.figure.canvas.draw()
+            self._background = self._pixels().copy()
+        else:
+            pixels = self._pixels()
+            np.copyto(pixels, self._background)
+            stale = [index for index, look in enumerate(looks) if look != self._seen[index]]
+            for index in stale:
+                pixels[self._slots[index]] = 255
+                self.axes[index].draw(self.figure.canvas.get_renderer())  # type: ignore[attr-defined]
+            if stale:
+                np.copyto(self._background, pixels)
+        self._seen = looks
+        for ax, artists in zip(self.axes, self._animated, strict=True):
+            for artist in artists:
+                ax.draw_artist(artist)
+
+    @staticmethod
+    def _look(ax: Axes) -> object:
+        titles = tuple(ax.get_title(loc=loc) for loc in ("left", "center", "right"))
+        return ax.get_xlim(), ax.get_ylim(), ax.get_xscale(), ax.get_yscale(), titles, ax.get_xlabel(), ax.get_ylabel()

@@ -1,0 +1,190 @@
+"""Lesson 3's checks: the reference passes, the stub is not attempted, and each usual wrong answer gets its own hint."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nnopt_lab.exercises import Verdict, lesson00, lesson03
+from nnopt_lab.training import TrainingSettings
+
+
+def stub(*arguments, **named):
+    raise NotImplementedError("your code here")
+
+
+def right_size(size, *, kernel, stride=1, padding=0):
+    return (size + 2 * padding - kernel) // stride + 1
+
+
+def right_cost(in_channels, out_channels, kernel, output_size):
+    weights = in_channels * out_channels * kernel**2
+    return weights + out_channels, weights * output_size**2
+
+
+def right_statistics(images):
+    scaled = images.double() / 255
+    return scaled.mean(dim=(0, 2, 3)), scaled.std(dim=(0, 2, 3))
+
+
+def right_flip(images, generator):
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def right_log(losses):
+    every, lines, since = max(1, len(losses) // 10), [], []
+    for batch, loss in enumerate(losses, start=1):
+        since.append(loss)
+        if batch % every == 0 or batch == len(losses):
+            lines.append((batch, sum(since) / len(since)))
+            since = []
+    return lines
+
+
+def right_merge(first, second):
+    merged = nn.Linear(first.in_features, second.out_features)
+    with torch.no_grad():
+        merged.weight.copy_(second.weight @ first.weight)
+        merged.bias.copy_(second.weight @ first.bias + second.bias)
+    return merged
+
+
+def right_network():
+    return nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 10))
+
+
+REFERENCES = [
+    (lesson00.descent_step, lambda theta, gradient, rate: theta - rate * gradient),
+    (lesson03.output_size, right_size),
+    (lesson03.convolution_cost, right_cost),
+    (lesson03.channel_mean_std, right_statistics),
+    (lesson03.random_flip, right_flip),
+    (lesson03.hidden_layer, lambda x, weight: (x @ weight.T).relu()),
+    (lesson03.progress_log, right_log),
+    (lesson03.one_layer, right_merge),
+    (lesson03.two_layer_network, right_network),
+]
+
+
+@pytest.mark.parametrize(("check", "answer"), REFERENCES, ids=lambda value: getattr(value, "__name__", ""))
+def test_the_reference_passes_and_the_stub_is_not_attempted(check, answer) -> None:
+    assert check(answer).passed
+    verdict = check(stub)
+    assert not verdict.attempted and not verdict.passed
+
+
+def drop_leftover(losses):
+    every = max(1, len(losses) // 10 + 1)
+    return [(n, sum(losses[n - every : n]) / every) for n in range(every, len(losses), every)]
+
+
+def silent_log(losses, every=2000):
+    return [(n, sum(losses[n - every : n]) / every) for n in range(every, len(losses) + 1, every)]
+
+
+def running_mean_log(losses):
+    return [(n, sum(losses[:n]) / n) for n in sorted({*range(max(1, len(losses) // 10), len(losses), max(1, len(losses) // 10)), len(losses)})]
+
+
+def merge_without_first_bias(first, second):
+    merged = nn.Linear(first.in_features, second.out_features)
+    with torch.no_grad():
+        merged.weight.copy_(second.weight @ first.weight)
+        merged.bias.copy_(second.bias)
+    return merged
+
+
+def flip_in_place(images, generator):
+    images.copy_(images.flip(3))
+    return images
+
+
+class EqualToEverything:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+WRONG = [
+    (lesson00.descent_step, lambda t, g, r: t + r * g, "uphill"),
+    (lesson00.descent_step, lambda t, g, r: t - g, "not used"),
+    (lesson00.descent_step, lambda t, g, r: -r * g, "step alone"),
+    (lesson00.descent_step, lambda t, g, r: EqualToEverything(), "type EqualToEverything"),
+    (lesson03.output_size, lambda size, *, kernel, stride, padding: (size + 2 * padding - kernel) // stride, "the \\+ 1"),
+    (lesson03.output_size, lambda size, *, kernel, stride, padding: (size + padding - kernel) // stride + 1, "both sides"),
+    (lesson03.output_size, lambda size, *, kernel, stride, padding: (size + 2 * padding - kernel) / stride + 1, "whole number"),
+    (lesson03.output_size, lambda size, *, kernel, stride, padding: size, "torch gives"),
+    (lesson03.output_size, lambda *a, **k: EqualToEverything(), "EqualToEverything"),
+    (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k, i * o * k * k * s * s), "biases"),
+    (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, i * o * k * k), "output positions"),
+    (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, i * o * k * k * s), "rows and"),
+    (lesson03.convolution_cost, lambda i, o, k, s: 7, "return two numbers"),
+    (lesson03.channel_mean_std, lambda im: ((im / 255).mean(), (im / 255).std()), "give three"),
+    (lesson03.channel_mean_std, lambda im: (im.double().mean(dim=(0, 2, 3)), im.double().std(dim=(0, 2, 3))), "divide by 255"),
+    (
+        lesson03.channel_mean_std,
+        lambda im: ((im / 255).mean(dim=(0, 2, 3)), (im / 255).std(dim=(2, 3)).mean(0)),
+        "own deviation",
+    ),
+    (lesson03.channel_mean_std, lambda im: ((im / 255).mean(dim=(2, 3)), (im / 255).std(dim=(2, 3))), "average over pictures"),
+    (lesson03.channel_mean_std, lambda im: (torch.full((3,), 0.5), torch.full((3,), 0.5)), "means are off"),
+    (lesson03.random_flip, lambda images, generator: images, "same treatment"),
+    (lesson03.random_flip, lambda images, generator: images.flip(3), "same treatment"),
+    (lesson03.random_flip, lambda images, generator: images.flip(2), "heads"),
+    (lesson03.random_flip, lambda images, generator: images.flip(1), "neither"),
+    (lesson03.random_flip, flip_in_place, "have changed"),
+    (
+        lesson03.random_flip,
+        lambda images, generator: torch.where(torch.rand(len(images))[:, None, None, None] < 0.5, images.flip(3), images),
+        "draw from the generator",
+    ),
+    (
+        lesson03.random_flip,
+        lambda images, generator: torch.where(
+            torch.rand(len(images), generator=generator)[:, None, None, None] < 0.9, images.flip(3), images
+        ),
+        "about half",
+    ),
+    (lesson03.hidden_layer, lambda x, weight: F.relu(x @ weight.T), "which line"),  # noqa: F821
+    (lesson03.hidden_layer, lambda x, weight: x @ weight.T, "negative values"),
+    (lesson03.hidden_layer, lambda x, weight: (x @ weight.T).abs(), "not relu"),
+    (lesson03.progress_log, silent_log, "no line at all"),
+    (lesson03.progress_log, lambda losses: [(n, loss) for n, loss in enumerate(losses, start=1)], "about ten"),
+    (lesson03.progress_log, drop_leftover, "are lost"),
+    (lesson03.progress_log, running_mean_log, "since the last line"),
+    (lesson03.one_layer, lambda first, second: nn.Sequential(first, second), "one nn.Linear"),
+    (lesson03.one_layer, lambda first, second: nn.Linear(20, 7), "maps 20"),
+    (lesson03.one_layer, merge_without_first_bias, "first layer's bias"),
+    (lesson03.one_layer, lambda first, second: nn.Linear(10, 7), "outputs differ"),
+    (lesson03.two_layer_network, lambda: nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 10)), "still one linear"),
+    (
+        lesson03.two_layer_network,
+        lambda: nn.Sequential(nn.Linear(10, 20), nn.Dropout(0.5), nn.Identity(), nn.Linear(20, 10)),
+        "still one linear",
+    ),
+    (lesson03.two_layer_network, lambda: nn.Sequential(nn.Linear(10, 10), nn.ReLU()), "keep the two"),
+]
+
+
+@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
+def test_each_usual_wrong_answer_gets_its_own_hint(check, answer, hint: str) -> None:
+    verdict: Verdict = check(answer)
+    assert verdict.attempted and not verdict.passed
+    import re
+
+    assert re.search(hint, verdict.message), verdict.message
+
+
+def test_a_recipe_is_judged_by_training_it(standin_data) -> None:
+    good = TrainingSettings(epochs=2, batch_size=25, learning_rate=0.03, schedule="one_cycle")
+    assert lesson03.better_recipe(lambda: good, standin_data).passed
+    assert "budget" in lesson03.better_recipe(lambda: TrainingSettings(epochs=9), standin_data).message
+    assert "TrainingSettings" in lesson03.better_recipe(lambda: 0.1, standin_data).message
+    low = TrainingSettings(epochs=2, batch_size=100, learning_rate=1e-3)
+    assert "gain at least" in lesson03.better_recipe(lambda: low, standin_data).message
+    high = TrainingSettings(epochs=2, batch_size=25, learning_rate=1e6)
+    assert "diverged" in lesson03.better_recipe(lambda: high, standin_data).message
+    assert not lesson03.better_recipe(stub, standin_data).attempted

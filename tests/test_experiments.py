@@ -1,0 +1,72 @@
+"""Experiments are resumable, measured on the test split, and summarized with Student's t."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from nnopt_lab.experiments import EXPERIMENTS, load_results, run_experiment
+from nnopt_lab.experiments import runs as runs_module
+from nnopt_lab.experiments.conditions import Condition, Experiment
+from nnopt_lab.experiments.results import summarize
+from nnopt_lab.training import TrainingSettings
+
+QUICK = TrainingSettings(epochs=1, batch_size=32, learning_rate=0.01)
+TINY = Experiment(
+    name="tiny",
+    about="two rates",
+    conditions=(
+        Condition(name="low", model="article_cnn", settings=QUICK),
+        Condition(name="exploding", model="article_cnn", settings=replace(QUICK, epochs=3, learning_rate=1e9)),
+    ),
+    seeds=2,
+)
+
+
+@pytest.fixture
+def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "tiny", TINY)
+
+
+def test_rows_are_kept_and_only_what_is_missing_is_run(tiny_experiment, tiny_data, tmp_path) -> None:
+    first = list(run_experiment("tiny", tiny_data, seeds=1, folder=tmp_path))
+    assert [(row["condition"], row["seed"]) for row in first] == [("low", 0), ("exploding", 0)]
+    assert [row["diverged"] for row in first] == [False, True]
+    again = list(run_experiment("tiny", tiny_data, folder=tmp_path))
+    assert [row["seed"] for row in again] == [1, 1]
+    results = load_results("tiny", folder=tmp_path)
+    assert results is not None and results.data == tiny_data.label and len(results.rows) == 4
+    assert [(item.condition, item.count) for item in results.summaries()] == [("low", 2), ("exploding", 2)]
+
+
+def test_one_seed_gives_the_same_row_twice(tiny_experiment, tiny_data) -> None:
+    condition = TINY.conditions[0]
+    first, second = (runs_module.measure(condition, tiny_data, seed=3) for _ in range(2))
+    assert first["test_accuracy"] == second["test_accuracy"] and first["test_loss"] == second["test_loss"]
+
+
+def test_results_on_other_data_are_not_mixed(tiny_experiment, tiny_data, tmp_path) -> None:
+    list(run_experiment("tiny", tiny_data, seeds=1, folder=tmp_path))
+    other = replace(tiny_data, label="another set")
+    with pytest.raises(ValueError, match="data is 'another set'.*holds results on"):
+        list(run_experiment("tiny", other, folder=tmp_path))
+    assert len(json.loads((tmp_path / "tiny.json").read_text())["rows"]) == 2
+
+
+def test_an_unknown_experiment_names_the_nearest(tiny_data) -> None:
+    with pytest.raises(ValueError, match="lesson03_steps"):
+        next(run_experiment("lesson3_steps", tiny_data))
+
+
+def test_missing_results_are_none(tmp_path) -> None:
+    assert load_results("nothing", folder=tmp_path) is None
+
+
+def test_the_interval_is_students(tmp_path) -> None:
+    summary = summarize("a", [0.5, 0.6, 0.7])
+    # t(0.975, 2) · 0.1 / √3
+    assert summary.mean == pytest.approx(0.6)
+    assert summary.half_width == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert summarize("b", [0.5]).half_width != summarize("b", [0.5]).half_width  # one run has no interval
