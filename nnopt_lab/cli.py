@@ -1,4 +1,4 @@
-"""The command line, ``python -m nnopt_lab``: train, experiment, data, doctor, twins."""
+"""The command line, ``python -m nnopt_lab``: train, publish, experiment, data, doctor, twins."""
 
 from __future__ import annotations
 
@@ -69,6 +69,13 @@ def _build_parser() -> argparse.ArgumentParser:
     train.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/RECIPE")
     train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="also write event files for TensorBoard")
     train.set_defaults(run=_train)
+
+    publish = commands.add_parser("publish", help="ship a finished run with the lessons: rounded, measured again")
+    publish.add_argument("run_folder", type=Path, metavar="FOLDER", help="such as runs/resnet20")
+    publish.add_argument("name", metavar="NAME", help="such as resnet20-cifar10")
+    publish.add_argument("--data", metavar="SOURCE", default="auto", help="what the run was trained on")
+    publish.add_argument("--output", type=Path, metavar="FOLDER", help="default: data/checkpoints")
+    publish.set_defaults(run=_publish)
 
     experiment = commands.add_parser("experiment", help="run a comparison over seeds and keep its results; resumable")
     experiment.add_argument("name", nargs="?", metavar="NAME", help="see --list")
@@ -219,6 +226,15 @@ def _stop_between_steps() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from nnopt_lab import checkpoints, datasets
+
+    data = datasets.load(options.data)
+    shipped = checkpoints.publish(options.run_folder, options.name, data, folder=options.output)
+    print(f"{shipped.name}: {shipped.bytes:,} bytes, test accuracy {shipped.test_accuracy:.2%} on {shipped.data}")
+    return 0
 
 
 def _experiment(options: argparse.Namespace) -> int:

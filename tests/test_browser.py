@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.browser import (
+    CHROMIUM_ARGUMENTS,
+    find_chromium,
+    open_and_run,
+    running_lab,
+    time_moves_ms,
+    write_notebook,
+)
+
 PROJECT = Path(__file__).resolve().parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = find_chromium()
 COMMITTED = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install chromium, chromium-browser or google-chrome"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium found: install chromium, chromium-browser or google-chrome"
+    ),
     # Playwright's own event loop is closed by its own thread, after pytest has looked.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -58,58 +61,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("lab")
     served = home / "notebooks"
     served.mkdir()
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, served / "widgets.ipynb")
+    write_notebook(served / "widgets.ipynb", CELLS)
     for path in COMMITTED:
         shutil.copy(path, served)
-    settings = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH")))),
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
-    command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={served}", "--ServerApp.ip=127.0.0.1"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")
-    log = home / "lab.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=served)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 90
-            while True:
-                try:
-                    urllib.request.urlopen(f"{address}/api", timeout=2).close()
-                    break
-                except OSError:
-                    if server.poll() is not None or time.monotonic() > deadline:
-                        pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
-                    time.sleep(0.3)
-            yield address
-        finally:
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+    with running_lab(served, home) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         yield chromium
         chromium.close()
 
@@ -120,26 +82,6 @@ def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
     page.set_default_timeout(60_000)
     yield page
     page.close()
-
-
-def open_and_run(page: playwright.Page, lab: str, name: str, *, timeout_s: float = 120) -> None:
-    page.goto(f"{lab}/lab/tree/{name}?reset")
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status='idle']")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
-    wait_until_run(page, timeout_s=timeout_s)
-
-
-def wait_until_run(page: playwright.Page, *, timeout_s: float) -> None:
-    # A cell shows [*] from the moment it is queued, and a number when it is done.
-    page.wait_for_function(
-        """() => {
-            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
-            return prompts.some(p => /\\d/.test(p)) && !prompts.some(p => p.includes('*'));
-        }""",
-        timeout=timeout_s * 1000,
-    )
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=timeout_s * 1000)
 
 
 def keep(page: playwright.Page, name: str) -> None:
@@ -160,32 +102,9 @@ def assert_not_stretched(image: playwright.Locator) -> None:
     assert image.evaluate("e => e.clientWidth <= e.parentElement.clientWidth + 1")
 
 
-def measure_latency_ms(page: playwright.Page, image: playwright.Locator, handle: playwright.Locator, *, moves: int = 15) -> list[float]:
-    """Return, for each arrow key on the slider, the time until the browser has painted the new picture."""
-    image.evaluate(
-        """image => {
-            window.painted = [];
-            new MutationObserver(async () => {
-                await image.decode().catch(() => {});
-                requestAnimationFrame(() => window.painted.push(performance.now()));
-            }).observe(image, {attributes: true, attributeFilter: ['src']});
-        }"""
-    )
-    handle.focus()
-    latencies = []
-    for move in range(moves):
-        before = page.evaluate(
-            """() => { document.activeElement.addEventListener('keydown', () => { window.pressed = performance.now(); },
-                       {once: true, capture: true}); return window.painted.length; }"""
-        )
-        page.keyboard.press("ArrowRight" if move % 10 < 5 else "ArrowLeft")
-        page.wait_for_function(f"window.painted.length > {before}", timeout=20_000, polling="raf")
-        latencies.append(page.evaluate(f"window.painted[{before}] - window.pressed"))
-        page.wait_for_timeout(60)
-    return latencies
-
-
-def test_a_slider_moves_the_picture_and_training_is_steered(lab: str, page: playwright.Page, record_testsuite_property) -> None:
+def test_a_slider_moves_the_picture_and_training_is_steered(
+    lab: str, page: playwright.Page, record_testsuite_property
+) -> None:
     open_and_run(page, lab, "widgets.ipynb")
     cells = page.locator(".jp-CodeCell")
 
@@ -201,7 +120,7 @@ def test_a_slider_moves_the_picture_and_training_is_steered(lab: str, page: play
     page.wait_for_timeout(1500)
     assert not np.array_equal(before, pixels(image))
     keep(page, "explorer")
-    latencies = measure_latency_ms(page, image, handle)
+    latencies = time_moves_ms(page, image, handle)
     record_testsuite_property("slider_to_pixels_ms", round(float(np.median(latencies)), 1))
 
     panel = cells.nth(1)
@@ -210,7 +129,9 @@ def test_a_slider_moves_the_picture_and_training_is_steered(lab: str, page: play
     assert_not_stretched(image)
     before = pixels(image)
     panel.get_by_role("button", name="Start").click()
-    page.wait_for_function("() => [...document.querySelectorAll('.widget-label')].some(l => /images\\/s/.test(l.textContent))")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.widget-label')].some(l => /images\\/s/.test(l.textContent))"
+    )
     page.wait_for_timeout(3000)
     assert not np.array_equal(before, pixels(image))
     keep(page, "training")
@@ -262,7 +183,9 @@ def test_a_committed_notebook_opens_with_its_pictures(lab: str, page: playwright
     keep(page, f"opened-{Path(name).stem}")
 
 
-@pytest.mark.skipif(not (PROJECT / "notebooks" / "00_start_here.ipynb").exists(), reason="notebooks/00_start_here.ipynb is not there")
+@pytest.mark.skipif(
+    not (PROJECT / "notebooks" / "00_start_here.ipynb").exists(), reason="notebooks/00_start_here.ipynb is not there"
+)
 def test_the_first_notebook_runs_from_the_menu(lab: str, page: playwright.Page) -> None:
     open_and_run(page, lab, "00_start_here.ipynb", timeout_s=240)
     errors = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()

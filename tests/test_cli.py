@@ -249,3 +249,32 @@ def test_version_is_the_packages_and_help_does_not_wait_for_torch():
     version = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60)
     assert version.stdout == f"nnopt_lab {nnopt_lab.__version__}\n"
     assert not re.search(r"\| +(torch|numpy|matplotlib)$", version.stderr, re.MULTILINE)
+
+
+def test_publish_ships_a_finished_run(tiny, capsys, tmp_path):
+    assert main(["train", "tiny", "--epochs", "1"]) == 0
+    assert main(["publish", "runs/tiny", "tiny-random", "--output", "shipped"]) == 0
+    description = json.loads((tmp_path / "shipped/tiny-random.json").read_text())
+    size = (tmp_path / "shipped/tiny-random.safetensors").stat().st_size
+    assert description["bytes"] == size and f"tiny-random: {size:,} bytes, test accuracy" in capsys.readouterr().out
+
+
+def test_publish_refuses_an_unfinished_run(tiny, capsys, tmp_path):
+    (tmp_path / "half").mkdir()
+    assert main(["publish", "half", "tiny-random", "--output", "shipped"]) == 2
+    assert "is not finished" in one_error_line(capsys) and not (tmp_path / "shipped").exists()
+
+
+def test_experiment_writes_its_results(tiny, capsys, monkeypatch, tmp_path):
+    from nnopt_lab import experiments
+    from nnopt_lab.experiments.conditions import Condition, Experiment
+    from nnopt_lab.training import TrainingSettings
+
+    condition = Condition(name="one", model="article_cnn", settings=TrainingSettings(epochs=1, batch_size=64))
+    small = Experiment(name="small", about="for tests", conditions=(condition,), seeds=1)
+    monkeypatch.setitem(experiments.EXPERIMENTS, "small", small)
+    assert main(["experiment", "small", "--output", "results"]) == 0
+    assert "one, seed 0" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results/small.json").read_text())["rows"][0]["condition"] == "one"
+    assert main(["experiment", "--list"]) == 0 and "small" in capsys.readouterr().out
+    assert main(["experiment"]) == 2 and "choose one of" in one_error_line(capsys)

@@ -85,7 +85,10 @@ def silent_log(losses, every=2000):
 
 
 def running_mean_log(losses):
-    return [(n, sum(losses[:n]) / n) for n in sorted({*range(max(1, len(losses) // 10), len(losses), max(1, len(losses) // 10)), len(losses)})]
+    return [
+        (n, sum(losses[:n]) / n)
+        for n in sorted({*range(max(1, len(losses) // 10), len(losses), max(1, len(losses) // 10)), len(losses)})
+    ]
 
 
 def merge_without_first_bias(first, second):
@@ -113,9 +116,21 @@ WRONG = [
     (lesson00.descent_step, lambda t, g, r: t - g, "not used"),
     (lesson00.descent_step, lambda t, g, r: -r * g, "step alone"),
     (lesson00.descent_step, lambda t, g, r: EqualToEverything(), "type EqualToEverything"),
-    (lesson03.output_size, lambda size, *, kernel, stride, padding: (size + 2 * padding - kernel) // stride, "the \\+ 1"),
-    (lesson03.output_size, lambda size, *, kernel, stride, padding: (size + padding - kernel) // stride + 1, "both sides"),
-    (lesson03.output_size, lambda size, *, kernel, stride, padding: (size + 2 * padding - kernel) / stride + 1, "whole number"),
+    (
+        lesson03.output_size,
+        lambda size, *, kernel, stride, padding: (size + 2 * padding - kernel) // stride,
+        "the \\+ 1",
+    ),
+    (
+        lesson03.output_size,
+        lambda size, *, kernel, stride, padding: (size + padding - kernel) // stride + 1,
+        "both sides",
+    ),
+    (
+        lesson03.output_size,
+        lambda size, *, kernel, stride, padding: (size + 2 * padding - kernel) / stride + 1,
+        "whole number",
+    ),
     (lesson03.output_size, lambda size, *, kernel, stride, padding: size, "torch gives"),
     (lesson03.output_size, lambda *a, **k: EqualToEverything(), "EqualToEverything"),
     (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k, i * o * k * k * s * s), "biases"),
@@ -123,13 +138,21 @@ WRONG = [
     (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, i * o * k * k * s), "rows and"),
     (lesson03.convolution_cost, lambda i, o, k, s: 7, "return two numbers"),
     (lesson03.channel_mean_std, lambda im: ((im / 255).mean(), (im / 255).std()), "give three"),
-    (lesson03.channel_mean_std, lambda im: (im.double().mean(dim=(0, 2, 3)), im.double().std(dim=(0, 2, 3))), "divide by 255"),
+    (
+        lesson03.channel_mean_std,
+        lambda im: (im.double().mean(dim=(0, 2, 3)), im.double().std(dim=(0, 2, 3))),
+        "divide by 255",
+    ),
     (
         lesson03.channel_mean_std,
         lambda im: ((im / 255).mean(dim=(0, 2, 3)), (im / 255).std(dim=(2, 3)).mean(0)),
         "own deviation",
     ),
-    (lesson03.channel_mean_std, lambda im: ((im / 255).mean(dim=(2, 3)), (im / 255).std(dim=(2, 3))), "average over pictures"),
+    (
+        lesson03.channel_mean_std,
+        lambda im: ((im / 255).mean(dim=(2, 3)), (im / 255).std(dim=(2, 3))),
+        "average over pictures",
+    ),
     (lesson03.channel_mean_std, lambda im: (torch.full((3,), 0.5), torch.full((3,), 0.5)), "means are off"),
     (lesson03.random_flip, lambda images, generator: images, "same treatment"),
     (lesson03.random_flip, lambda images, generator: images.flip(3), "same treatment"),
@@ -138,7 +161,9 @@ WRONG = [
     (lesson03.random_flip, flip_in_place, "have changed"),
     (
         lesson03.random_flip,
-        lambda images, generator: torch.where(torch.rand(len(images))[:, None, None, None] < 0.5, images.flip(3), images),
+        lambda images, generator: torch.where(
+            torch.rand(len(images))[:, None, None, None] < 0.5, images.flip(3), images
+        ),
         "draw from the generator",
     ),
     (

@@ -55,7 +55,9 @@ def test_png_is_read_back_pixel_for_pixel() -> None:
     assert np.array_equal(pixels_of(encode_png(pixels)), pixels)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 4), np.float32), np.zeros((4, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 4), np.float32), np.zeros((4, 4), np.uint8)]
+)
 def test_png_of_another_layout_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must be uint8 of shape"):
         encode_png(bad)

@@ -192,9 +192,7 @@ def exercise(
             except _Unmet as unmet:
                 message = str(unmet)
             except _TooSlow:
-                message = (
-                    f"your code was stopped after {limit_s:g} s: does a loop never end, or does it do too much?"
-                )
+                message = f"your code was stopped after {limit_s:g} s: does a loop never end, or does it do too much?"
             except NotImplementedError as error:
                 if _is_students_file(traceback.extract_tb(error.__traceback__)[-1].filename):
                     return Verdict(title=title, attempted=False, passed=False, points=points, message="")

@@ -38,11 +38,13 @@ def channel_mean_std(answer: Callable[[Tensor], tuple[object, object]]) -> None:
         got.numel() == 3,
         f"your means have shape {tuple(got.shape)}: average over pictures, rows and columns (dimensions 0, 2 and 3).",
     )
-    require(close(result[0], mean, relative=1e-3, name="your mean"), "the means are off; look at the dimensions averaged.")
+    require(
+        close(result[0], mean, relative=1e-3, name="your mean"), "the means are off; look at the dimensions averaged."
+    )
     per_picture = (images / 255).std(dim=(2, 3)).mean(0)
     require(
         not close(torch.as_tensor(result[1]), per_picture, relative=1e-3, name="your deviation"),
-        "this is the average of each picture's own deviation; the pictures also differ from each other: use all pixels at once.",
+        "this is the average of each picture's own deviation; pictures differ from each other too: use all pixels.",
     )
     require(close(result[1], std, relative=1e-3, name="your deviation"), "the means are right; the deviations are not.")
 
@@ -50,10 +52,17 @@ def channel_mean_std(answer: Callable[[Tensor], tuple[object, object]]) -> None:
 @exercise(title="The size after a convolution", points=1, minutes=5)
 def output_size(answer: Callable[..., int]) -> None:
     """``answer(size, kernel=…, stride=…, padding=…)`` gives the side of the output."""
-    for size, kernel, stride, padding in ((32, 5, 1, 0), (32, 5, 1, 2), (32, 3, 2, 1), (31, 2, 2, 0), (28, 2, 2, 0), (7, 7, 3, 2)):
+    for size, kernel, stride, padding in (
+        (32, 5, 1, 0),
+        (32, 5, 1, 2),
+        (32, 3, 2, 1),
+        (31, 2, 2, 0),
+        (28, 2, 2, 0),
+        (7, 7, 3, 2),
+    ):
         expected = (size + 2 * padding - kernel) // stride + 1
         got = answer(size, kernel=kernel, stride=stride, padding=padding)
-        case = f"for size {size}, kernel {kernel}, stride {stride}, padding {padding} your answer is {got}, but torch gives {expected}"
+        case = f"for size {size}, kernel {kernel}, stride {stride}, padding {padding} torch gives {expected}, not {got}"
         one_side = (size + padding - kernel) // stride + 1
         require(
             one_side == expected or not close(got, one_side),
@@ -69,13 +78,14 @@ def output_size(answer: Callable[..., int]) -> None:
 
 @exercise(title="What a convolution costs", points=2, minutes=8)
 def convolution_cost(answer: Callable[..., tuple[int, int]]) -> None:
-    """``answer(in_channels, out_channels, kernel, output_size)`` gives parameters (with bias) and multiply–accumulates."""
+    """``answer(in_channels, out_channels, kernel, output_size)`` gives parameters with bias, and MACs."""
     for in_channels, out_channels, kernel, size in ((3, 6, 5, 28), (6, 16, 5, 10), (16, 32, 3, 16)):
         weights = in_channels * out_channels * kernel**2
         expected = (weights + out_channels, weights * size**2)
         result = answer(in_channels, out_channels, kernel, size)
         require(
-            isinstance(result, tuple | list) and len(result) == 2, "return two numbers: parameters, multiply–accumulates."
+            isinstance(result, tuple | list) and len(result) == 2,
+            "return two numbers: parameters, multiply–accumulates.",
         )
         case = f"for {in_channels} → {out_channels} channels, kernel {kernel}, output {size}×{size}"
         require(not close(result[0], weights), f"{case} the parameters lack the biases: one for each output channel.")
@@ -94,7 +104,9 @@ def random_flip(answer: Callable[[Tensor, torch.Generator], Tensor]) -> None:
     images = torch.randint(0, 256, (400, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
     given = images.clone()
     result = answer(given, torch.Generator().manual_seed(0))
-    require(type(result) is Tensor and result.shape == images.shape, "return a tensor of the same shape as the pictures.")
+    require(
+        type(result) is Tensor and result.shape == images.shape, "return a tensor of the same shape as the pictures."
+    )
     require(torch.equal(given, images), "the pictures that were passed in have changed; make a new tensor.")
     mirrored, upside_down = images.flip(3), images.flip(2)
     same = (result == images).flatten(1).all(1)
@@ -108,7 +120,10 @@ def random_flip(answer: Callable[[Tensor, torch.Generator], Tensor]) -> None:
     require(0 < share < 1, "every picture got the same treatment; draw one random number for each picture.")
     require(0.4 < share < 0.6, f"{share:.0%} were mirrored; with probability one half it should be about half.")
     again = answer(images.clone(), torch.Generator().manual_seed(0))
-    require(torch.equal(result, again), "the same generator seed gave other pictures; draw from the generator that is passed in.")
+    require(
+        torch.equal(result, again),
+        "the same seed gave other pictures; draw from the generator that is passed in.",
+    )
 
 
 @exercise(title="A recipe that trains", points=2, minutes=10, limit_s=180)
@@ -155,7 +170,7 @@ def hidden_layer(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 @exercise(title="Clinic: a log that stays silent", points=2, minutes=8)
 def progress_log(answer: Callable[[list[float]], list[tuple[int, float]]]) -> None:
-    """``answer(losses)`` gives about ten lines (batches so far, mean loss since the last line), whatever the length."""
+    """``answer(losses)`` gives about ten pairs (batches so far, mean loss since the last), whatever the length."""
     for count in (500, 450, 37, 6000):
         losses = [2.3 * math.exp(-i / count) + 0.01 * (i % 7) for i in range(count)]
         lines = answer(list(losses))
@@ -167,7 +182,7 @@ def progress_log(answer: Callable[[list[float]], list[tuple[int, float]]]) -> No
         require(at == sorted(set(at)) and at[0] > 0, "the numbers of batches must rise from line to line.")
         require(
             at[-1] == count,
-            f"the last line stands at batch {at[-1]} of {count}: the batches after it are lost. Report the rest as well.",
+            f"the last line stands at batch {at[-1]} of {count}: the batches after it are lost. Report the rest too.",
         )
         start = 0
         for end, mean in lines:

@@ -23,9 +23,7 @@ STEPS = (
     Condition(name="rate 0.001 → 0.03", model="article_cnn", settings=HIGHER_RATE),
     Condition(name="+ one-cycle schedule", model="article_cnn", settings=SCHEDULED),
     Condition(name="8 plain 3×3 layers", model="resnet8", model_options=_PLAIN, settings=SCHEDULED),
-    Condition(
-        name="+ batch norm", model="resnet8", model_options=_PLAIN | {"batch_norm": True}, settings=RESIDUAL
-    ),
+    Condition(name="+ batch norm", model="resnet8", model_options=_PLAIN | {"batch_norm": True}, settings=RESIDUAL),
     Condition(name="+ shortcuts (ResNet-8)", model="resnet8", settings=RESIDUAL),
     Condition(name="+ augmentation", model="resnet8", settings=AUGMENTED),
 )

@@ -20,7 +20,9 @@ from nnopt_lab.files import write_text
 from nnopt_lab.recipes import describe_machine
 from nnopt_lab.training import TrainingDiverged, evaluate, fit
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (*lesson03.EXPERIMENTS, *speeds.EXPERIMENTS)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in (*lesson03.EXPERIMENTS, *speeds.EXPERIMENTS)
+}
 
 
 def run_experiment(
@@ -40,14 +42,18 @@ def run_experiment(
     folder = folder or results_folder()
     before = load_results(name, folder=folder)
     if before is not None and before.data != data.label:
-        raise ValueError(f"data is {data.label!r}, but {folder / name}.json holds results on {before.data!r}; delete it first.")
+        raise ValueError(
+            f"data is {data.label!r}, but {folder / name}.json holds results on {before.data!r}; delete it first."
+        )
     rows = list(before.rows) if before else []
     there = {(row["condition"], row["seed"]) for row in rows}
     for seed in range(count):
         for condition in experiment.conditions:
             if (condition.name, seed) in there:
                 continue
-            row = _time_on_gpu(condition, data) if isinstance(condition, Variant) else measure(condition, data, seed=seed)
+            row = (
+                _time_on_gpu(condition, data) if isinstance(condition, Variant) else measure(condition, data, seed=seed)
+            )
             rows.append(row)
             results = Results(
                 name=name,
@@ -74,18 +80,16 @@ def measure(condition: Condition, data: ImageData, *, seed: int) -> dict[str, ob
         data = data.with_train_size(condition.training_pictures)
     began = time.perf_counter()
     row: dict[str, object] = {"condition": condition.name, "seed": seed, "diverged": False}
-    record = None
+    losses: list[float] = []
     try:
-        for record in fit(model, data, replace(condition.settings, seed=seed)):
-            pass
+        losses.extend(record.loss for record in fit(model, data, replace(condition.settings, seed=seed)))
     except TrainingDiverged:
         row["diverged"] = True
     measured = evaluate(model, data, data.test)
     return row | {
         "test_accuracy": round(measured.accuracy, 4),
         "test_loss": round(measured.loss, 4),
-        "last_batch_loss": round(record.loss, 4) if record else None,
+        "last_batch_loss": round(losses[-1], 4) if losses else None,
         "training_accuracy": round(evaluate(model, data, data.train.take(5000)).accuracy, 4),
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
-

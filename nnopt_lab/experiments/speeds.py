@@ -13,7 +13,6 @@ from nnopt_lab.experiments.conditions import Experiment, Variant
 from nnopt_lab.measuring import time_parts
 from nnopt_lab.training import TrainingSettings
 
-
 CPU_VARIANTS = (Variant(name="channels first"), Variant(name="channels last", channels_last=True))
 
 GPU_VARIANTS = (
@@ -56,7 +55,13 @@ def measure_speeds(
         parts = time_parts(model, data, settings, device=device, steps=steps, warmup=max(1, steps // 4))
         times = {f"{name}_ms": round(value, 3) for name, value in parts.as_dict().items()}
         rows.append(
-            {"condition": variant.name, "seed": 0, "images_per_s": round(parts.images_per_s, 1), "batch_size": size, **times}
+            {
+                "condition": variant.name,
+                "seed": 0,
+                "images_per_s": round(parts.images_per_s, 1),
+                "batch_size": size,
+                **times,
+            }
         )
     return rows
 

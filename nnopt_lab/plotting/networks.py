@@ -31,7 +31,7 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str], ax: Axes | None =
     largest = max(int(mistakes.max()), 1)
     with styled():
         ax.grid(False)
-        ax.imshow(mistakes, cmap="Oranges", vmin=0, vmax=largest)
+        ax.imshow(mistakes.numpy(), cmap="Oranges", vmin=0, vmax=largest)
         for row in range(len(matrix)):
             for column in range(len(matrix)):
                 count = int(matrix[row, column])

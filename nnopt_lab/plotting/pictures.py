@@ -86,7 +86,7 @@ def draw_number_grids(
     with styled():
         for index, (ax, (title, values)) in enumerate(zip(axes, grids, strict=True)):
             limit = max(float(values.abs().max()), 1e-9)
-            ax.imshow(values, cmap="PuOr", vmin=-2.6 * limit, vmax=2.6 * limit)
+            ax.imshow(values.numpy(), cmap="PuOr", vmin=-2.6 * limit, vmax=2.6 * limit)
             for row in range(values.shape[0]):
                 for column in range(values.shape[1]):
                     ax.text(column, row, f"{values[row, column]:g}", ha="center", va="center", fontsize=11)
@@ -114,7 +114,7 @@ def draw_filters(weights: Tensor, *, title: str = "") -> Figure:
         for ax in axes:
             _hide_frame(ax)
         for ax, one in zip(axes, shown, strict=False):
-            ax.imshow(one.permute(1, 2, 0), interpolation="nearest")
+            ax.imshow(one.permute(1, 2, 0).numpy(), interpolation="nearest")
         figure.suptitle(title, x=0.005, y=0.98, ha="left", va="top", fontsize=11, fontweight="bold")
     return figure
 
@@ -143,7 +143,7 @@ def arrange_maps(maps: Tensor, *, columns: int = 8, most: int = 32) -> Tensor:
 
 
 def _imshow(ax: Axes, image: Tensor) -> None:
-    ax.imshow(image.permute(1, 2, 0).cpu(), interpolation="nearest")
+    ax.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
 
 
 def _hide_frame(ax: Axes) -> None:

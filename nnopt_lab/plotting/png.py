@@ -27,7 +27,9 @@ def encode_png(pixels: np.ndarray) -> bytes:
         If ``pixels`` has another shape or type.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
-        raise ValueError(f"pixels is {pixels.dtype} of shape {pixels.shape}, but it must be uint8 of shape (height, width, 4).")
+        raise ValueError(
+            f"pixels is {pixels.dtype} of shape {pixels.shape}, but it must be uint8 of shape (height, width, 4)."
+        )
     height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + 4 * width), dtype=np.uint8)  # a leading 0 in each row: no filter
     rows[:, 1:] = pixels.reshape(height, 4 * width)

@@ -18,21 +18,34 @@ def _layout() -> ipywidgets.Layout:
     return ipywidgets.Layout(width=SLIDER_WIDTH)
 
 
-def slider(description: str, *, low: float, high: float, value: float, step: float, digits: int = 2) -> ipywidgets.FloatSlider:
+def slider(
+    description: str, *, low: float, high: float, value: float, step: float, digits: int = 2
+) -> ipywidgets.FloatSlider:
     """Return a slider over ``low`` … ``high`` in steps."""
     require_number("value", value, at_least=low, at_most=high)
     return ipywidgets.FloatSlider(
-        description=description, min=low, max=high, value=value, step=step, readout_format=f".{digits}f", style=_STYLE, layout=_layout()
+        description=description,
+        min=low,
+        max=high,
+        value=value,
+        step=step,
+        readout_format=f".{digits}f",
+        style=_STYLE,
+        layout=_layout(),
     )
 
 
 def integer_slider(description: str, *, low: int, high: int, value: int, step: int = 1) -> ipywidgets.IntSlider:
     """Return a slider over whole numbers."""
     require_number("value", value, at_least=low, at_most=high)
-    return ipywidgets.IntSlider(description=description, min=low, max=high, value=value, step=step, style=_STYLE, layout=_layout())
+    return ipywidgets.IntSlider(
+        description=description, min=low, max=high, value=value, step=step, style=_STYLE, layout=_layout()
+    )
 
 
-def log_slider(description: str, *, low: float, high: float, value: float, steps_per_decade: int = 20) -> ipywidgets.FloatLogSlider:
+def log_slider(
+    description: str, *, low: float, high: float, value: float, steps_per_decade: int = 20
+) -> ipywidgets.FloatLogSlider:
     """Return a slider over positive numbers on which equal distances are equal factors."""
     require_number("low", low, above=0)
     require_number("value", value, at_least=low, at_most=high)
@@ -51,7 +64,9 @@ def log_slider(description: str, *, low: float, high: float, value: float, steps
 
 def choice(description: str, options: Iterable[object], *, value: object) -> ipywidgets.SelectionSlider:
     """Return a slider over a few given values."""
-    return ipywidgets.SelectionSlider(description=description, options=list(options), value=value, style=_STYLE, layout=_layout())
+    return ipywidgets.SelectionSlider(
+        description=description, options=list(options), value=value, style=_STYLE, layout=_layout()
+    )
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

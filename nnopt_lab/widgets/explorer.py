@@ -10,8 +10,8 @@ from typing import Any
 
 import ipywidgets
 
-from nnopt_lab.widgets.controls import weakly
 from nnopt_lab.widgets import cells
+from nnopt_lab.widgets.controls import weakly
 from nnopt_lab.widgets.display import Displayed
 from nnopt_lab.widgets.live_figure import LiveFigure
 
@@ -85,9 +85,11 @@ class Explorer(Displayed):
             rows.append(ipywidgets.HTML(f"<b>Goal:</b> {html.escape(goal)}"))
         rows += [
             ipywidgets.HBox(
-                list(self.controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap", max_width=f"{figure.size_px[0]}px")
+                list(self.controls.values()),
+                layout=ipywidgets.Layout(flex_flow="row wrap", max_width=f"{figure.size_px[0]}px"),
             ),
             figure.view,
+            figure.caption,
             self.status,
         ]
         self._box = ipywidgets.VBox(rows, layout=ipywidgets.Layout(align_items="flex-start"))
@@ -132,7 +134,9 @@ class Explorer(Displayed):
                 outcome = self._update(**self.values())
         except Exception as error:  # shown in one line: a traceback would land in a log that the reader never opens
             self.error = error
-            self.status.value = f'<span role="status" style="color:#b3261e">⚠ {type(error).__name__}: {html.escape(str(error))}</span>'
+            self.status.value = (
+                f'<span role="status" style="color:#b3261e">⚠ {type(error).__name__}: {html.escape(str(error))}</span>'
+            )
             return
         self.error = None
         self.outcome = outcome if isinstance(outcome, Outcome) else Outcome(outcome or "")

@@ -151,7 +151,11 @@ class LiveCurves:
             for index, series in enumerate(panel.series):
                 style = run_style(index)
                 # A measured point at the very edge is shown whole.
-                marks = {"marker": style.marker, "linewidth": 1.0, "markeredgecolor": "white", "clip_on": False} if series.points else {}
+                marks = (
+                    {"marker": style.marker, "linewidth": 1.0, "markeredgecolor": "white", "clip_on": False}
+                    if series.points
+                    else {}
+                )
                 line = ax.plot([], [], style.line_style, color=style.color, label=series.label, **marks)[0]
                 self._lines.append(self.figure.animate(line))
             self.figure.legend(ax, columns=len(panel.series))
@@ -185,6 +189,6 @@ class LiveCurves:
                     line.set_data(trace.x, trace.y)
                     if not series.points:
                         line.set_marker("o" if len(trace.x) == 1 else "")  # one point makes no line
-                if panel.scale != "percent":
+                if panel.scale != "percent" and any(len(trace.y) for _, trace in shown):
                     lowest = [0.0] if panel.scale == "linear" else []
                     self.figure.fit(ax, y=np.concatenate([lowest, *(trace.y for _, trace in shown)]))

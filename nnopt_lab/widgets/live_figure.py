@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,23 +73,31 @@ class LiveFigure(Displayed):
             left, bottom = column * slot + LEFT_PX, BOTTOM_PX
             box = left, bottom, slot - LEFT_PX - RIGHT_PX, height_px - BOTTOM_PX - TOP_PX - top
             with styled():
-                ax = self.figure.add_axes((box[0] / width_px, box[1] / height_px, box[2] / width_px, box[3] / height_px))
+                ax = self.figure.add_axes(
+                    (box[0] / width_px, box[1] / height_px, box[2] / width_px, box[3] / height_px)
+                )
             # Labels at fixed places: letting matplotlib look for room costs more than all the rest of a redraw.
             ax.xaxis.set_label_coords(0.5, -26 / box[3])
             ax.yaxis.set_label_coords(-42 / box[2], 0.5)
             self.axes.append(tidy(ax))
         # Where each axes and its labels lie, in picture pixels from the top left.
         edges = np.round(np.arange(columns + 1) * slot * PIXEL_RATIO).astype(int)
-        self._slots = [(slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in zip(edges[:-1], edges[1:], strict=True)]
+        self._slots = [
+            (slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in zip(edges[:-1], edges[1:], strict=True)
+        ]
         self._animated: list[list[Artist]] = [[] for _ in self.axes]
         self._seen: list[object] = [None] * columns
         self._background: np.ndarray | None = None
         self._png: bytes | None = None
         self.image = ipywidgets.Image(
-            format="png", layout=ipywidgets.Layout(width=f"{width_px}px", max_width="100%", height="auto", object_fit="contain")
+            format="png",
+            layout=ipywidgets.Layout(width=f"{width_px}px", max_width="100%", height="auto", object_fit="contain"),
         )
-        if self.image.has_trait("tooltip"):  # ipywidgets 8; in 7 an image has no place for words
-            self.image.tooltip = alt
+        # An image widget has no place for words, and a tooltip breaks its view in ipywidgets 8: a caption that
+        # takes no room carries them for screen readers.
+        self.caption = ipywidgets.HTML(
+            html.escape(alt), layout=ipywidgets.Layout(height="0px", margin="0", overflow="hidden")
+        )
 
     @property
     def view(self) -> ipywidgets.Widget:
@@ -106,7 +115,13 @@ class LiveFigure(Displayed):
         """Put a legend between the title and the axes, where no data run."""
         with self.lock, styled():
             ax.legend(
-                loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.1, handlelength=1.5, columnspacing=0.9, handletextpad=0.5
+                loc="lower left",
+                bbox_to_anchor=(-0.01, 1.0),
+                ncols=columns,
+                borderaxespad=0.1,
+                handlelength=1.5,
+                columnspacing=0.9,
+                handletextpad=0.5,
             )
 
     def animate(self, artist: AnyArtist) -> AnyArtist:

@@ -86,7 +86,9 @@ class PredictThenReveal(Displayed):
             style={"description_width": "72px"},
             layout=ipywidgets.Layout(width="420px"),
         )
-        self.button = ipywidgets.Button(description="Reveal", icon="eye", button_style="primary", layout=ipywidgets.Layout(width="104px"))
+        self.button = ipywidgets.Button(
+            description="Reveal", icon="eye", button_style="primary", layout=ipywidgets.Layout(width="104px")
+        )
         self.button.on_click(weakly(self._press))
         self.answer = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="860px"))
         row = [self.slider, ipywidgets.Label(unit), self.button] if unit else [self.slider, self.button]
@@ -126,7 +128,11 @@ class PredictThenReveal(Displayed):
         if self.prediction is None:
             return ""
         measured, guess = self._number(self.prediction.measured), self._number(self.prediction.guess)
-        off = f"{abs(self.prediction.error):.{self._digits}f} points" if self._unit == "%" else self._number(abs(self.prediction.error))
+        off = (
+            f"{abs(self.prediction.error):.{self._digits}f} points"
+            if self._unit == "%"
+            else self._number(abs(self.prediction.error))
+        )
         side = "too high" if self.prediction.error > 0 else "too low"
         how = "exactly" if self.prediction.error == 0 else f"{off} {side}"
         return f"{_WORDS[self.prediction.verdict]}: measured {measured}, you said {guess} ({how})."
@@ -138,7 +144,9 @@ class PredictThenReveal(Displayed):
         try:
             self.reveal()
         except Exception as error:  # a button's traceback would land in a log that the reader never opens
-            self.answer.value = f'<span role="status" style="color:#b3261e">⚠ {type(error).__name__}: {html.escape(str(error))}</span>'
+            self.answer.value = (
+                f'<span role="status" style="color:#b3261e">⚠ {type(error).__name__}: {html.escape(str(error))}</span>'
+            )
 
     def _number(self, value: float) -> str:
         space = "" if self._unit in ("", "%") else " "

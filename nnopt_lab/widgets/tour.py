@@ -46,7 +46,9 @@ def explore_step_size() -> Explorer:
         loss_line.set_data(np.arange(STEPS + 1), path.losses)
         steps = path.steps_until(GOAL)
         if steps is not None:
-            return Outcome(f"The loss is below {GOAL:g} from step {steps} on. Can you do it in fewer?", goal_reached=True)
+            return Outcome(
+                f"The loss is below {GOAL:g} from step {steps} on. Can you do it in fewer?", goal_reached=True
+            )
         end = path.losses[-1]
         if not end < path.losses[0]:
             return Outcome(f"The path diverges: after {STEPS} steps the loss is {end:.2g}. Smaller steps are needed.")

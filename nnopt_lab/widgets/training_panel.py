@@ -44,7 +44,11 @@ class FreshModel:
 
 
 def _records(
-    fresh: FreshModel, data: ImageData, settings: TrainingSettings, controls: Controls, device: torch.device | str | None
+    fresh: FreshModel,
+    data: ImageData,
+    settings: TrainingSettings,
+    controls: Controls,
+    device: torch.device | str | None,
 ) -> Iterator[StepRecord]:
     return fit(fresh.renew(), data, settings, controls=controls, device=device)
 
@@ -146,7 +150,9 @@ class TrainingPanel(Displayed):
         self.records: list[StepRecord] = []
         self.controls = controls
         self.sliders = sliders
-        self.run: BackgroundRun[StepRecord] = BackgroundRun(make, on_item=weakly(self._receive), on_change=weakly(self._show_state))
+        self.run: BackgroundRun[StepRecord] = BackgroundRun(
+            make, on_item=weakly(self._receive), on_change=weakly(self._show_state)
+        )
         self._fresh = fresh
         self._epochs, self._title, self._data_label = epochs, title, data_label
         self._pacer = Pacer()
@@ -264,7 +270,11 @@ class TrainingPanel(Displayed):
         self.pause_button.on_click(weakly(self._press_pause))
         self.stop_button.on_click(weakly(self._press_stop))
         self.progress = ipywidgets.FloatProgress(
-            description="progress", min=0.0, max=1.0, style={"description_width": "62px"}, layout=ipywidgets.Layout(width="230px")
+            description="progress",
+            min=0.0,
+            max=1.0,
+            style={"description_width": "62px"},
+            layout=ipywidgets.Layout(width="230px"),
         )
         self.rate_label = ipywidgets.Label(layout=ipywidgets.Layout(min_width="260px"))
         self.status = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="860px"))
@@ -274,10 +284,12 @@ class TrainingPanel(Displayed):
         self._box = ipywidgets.VBox(
             [
                 ipywidgets.HBox(
-                    [self.start_button, self.pause_button, self.stop_button, self.progress, self.rate_label], layout=wrap
+                    [self.start_button, self.pause_button, self.stop_button, self.progress, self.rate_label],
+                    layout=wrap,
                 ),
                 ipywidgets.HBox(list(self.sliders.values()), layout=wrap),
                 self.curves.figure.view,
+                self.curves.figure.caption,
                 self.status,
             ],
             layout=ipywidgets.Layout(align_items="flex-start"),
@@ -319,8 +331,12 @@ class TrainingPanel(Displayed):
     def _show_state(self) -> None:
         state = self.state
         ended, under_way = state in background.ENDED, state in (background.RUNNING, background.PAUSED)
-        self.start_button.description, self.start_button.icon = ("Start", "play") if state == background.READY else ("Restart", "refresh")
-        self.pause_button.description, self.pause_button.icon = ("Resume", "play") if state == background.PAUSED else ("Pause", "pause")
+        self.start_button.description, self.start_button.icon = (
+            ("Start", "play") if state == background.READY else ("Restart", "refresh")
+        )
+        self.pause_button.description, self.pause_button.icon = (
+            ("Resume", "play") if state == background.PAUSED else ("Pause", "pause")
+        )
         self.pause_button.disabled = self.stop_button.disabled = not under_way
         self.progress.bar_style = {background.FINISHED: "success", background.FAILED: "danger"}.get(state, "")
         if ended or state == background.PAUSED or not self.records:

@@ -1,0 +1,1 @@
+"""The workbook's figures, measured as ratios in one run: ``python -m benchmarks``."""
