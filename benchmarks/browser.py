@@ -92,7 +92,7 @@ def running_lab(served: Path, home: Path, *, timeout_s: float = 90) -> Iterator[
                 server.wait()
 
 
-def open_and_run(page: Any, address: str, name: str, *, timeout_s: float = 120) -> None:
+def open_and_run(page: Any, address: str, name: str, *, timeout_s: float = 240) -> None:
     """Open a notebook and run all of its cells from the Run menu."""
     page.goto(f"{address}/lab/tree/{name}?reset")
     page.wait_for_selector(f".jp-NotebookPanel:not(.lm-mod-hidden) {IDLE}")

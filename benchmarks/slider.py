@@ -44,9 +44,8 @@ def measure(*, repeats: int = 60, say: Callable[[str], None] = print) -> dict[st
     }
     say(f"slider to picture, lines move       {found['lines_ms']:8.1f} ms   target <= 10")
     say(f"slider to picture, all of it        {found['whole_ms']:8.1f} ms   target <= 50")
-    say(
-        f"the same by interact + plt.show()   {found['interact_ms']:8.1f} ms   {found['interact_ms'] / found['lines_ms']:.0f} times as long"
-    )
+    times = found["interact_ms"] / found["lines_ms"]
+    say(f"the same by interact + plt.show()   {found['interact_ms']:8.1f} ms   {times:.0f} times as long")
     return found
 
 

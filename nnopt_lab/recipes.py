@@ -52,7 +52,13 @@ class Recipe:
 _LIGHT = Augmentation(flip="alternate", shift_pixels=2)
 _RESNET20 = dict(batch_size=128, learning_rate=0.2, weight_decay=5e-4, augmentation=_LIGHT)
 _TEACHER = dict(
-    batch_size=512, learning_rate=0.8, momentum=0.9, weight_decay=1e-3, label_smoothing=0.2, augmentation=_LIGHT
+    batch_size=512,
+    learning_rate=0.5,
+    weight_decay=1e-3,
+    label_smoothing=0.2,
+    augmentation=_LIGHT,
+    small_image_size=24,
+    small_image_fraction=0.75,
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -82,7 +88,13 @@ RECIPES: dict[str, Recipe] = {
             name="teacher",
             about="the strong network that lesson 6 distills from",
             model="teacher",
-            settings=TrainingSettings(epochs=24, small_image_size=24, small_image_fraction=0.62, **_TEACHER),
+            settings=TrainingSettings(epochs=8, **_TEACHER),
+        ),
+        Recipe(
+            name="teacher-long",
+            about="the strong network with three times the epochs: where its accuracy ends",
+            model="teacher",
+            settings=TrainingSettings(epochs=24, **_TEACHER),
         ),
         Recipe(
             name="resnet20-standin",
@@ -96,7 +108,7 @@ RECIPES: dict[str, Recipe] = {
             about="the teacher on the stand-in",
             model="teacher",
             source="standin",
-            settings=TrainingSettings(epochs=6, small_image_size=24, small_image_fraction=0.5, **_TEACHER),
+            settings=TrainingSettings(epochs=4, **_TEACHER),
         ),
     )
 }

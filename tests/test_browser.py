@@ -8,8 +8,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
 from benchmarks.browser import (
@@ -44,14 +46,24 @@ from nnopt_lab.widgets import train_live
 
 generator = torch.Generator().manual_seed(0)
 labels = torch.arange(640) % 10
-images = (torch.randint(0, 128, (640, 3, 32, 32), generator=generator) + 12 * labels[:, None, None, None]).to(torch.uint8)
-data = assemble(label="random pictures (not CIFAR-10)", source="standin", origin="made here", class_names=tuple("abcdefghij"),
-                train=Split(images[:560], labels[:560]), test=Split(images[560:], labels[560:]))
-panel = train_live(lambda: models.build("article_cnn"), data, TrainingSettings(epochs=400, batch_size=32, learning_rate=0.02,
-                   evaluate_every_epochs=1), title="article_cnn")
-panel""",
+noise = torch.randint(0, 128, (640, 3, 32, 32), generator=generator)
+images = (noise + 12 * labels[:, None, None, None]).to(torch.uint8)
+data = assemble(
+    label="random pictures (not CIFAR-10)",
+    source="standin",
+    origin="made here",
+    class_names=tuple("abcdefghij"),
+    train=Split(images[:560], labels[:560]),
+    test=Split(images[560:], labels[560:]),
+)
+settings = TrainingSettings(epochs=400, batch_size=32, learning_rate=0.02)
+train_live(lambda: models.build("article_cnn"), data, settings, title="article_cnn")""",
     """from nnopt_lab.widgets import predict_then_reveal
-predict_then_reveal("How many of 100 pictures does chance get right?", low=0, high=100, step=1, unit="%", measure=lambda: 10.0, tolerance=2)""",
+
+predict_then_reveal(
+    "How many of 100 pictures does chance get right?",
+    low=0, high=100, step=1, unit="%", measure=lambda: 10.0, tolerance=2,
+)""",
 ]
 
 
@@ -62,10 +74,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     served = home / "notebooks"
     served.mkdir()
     write_notebook(served / "widgets.ipynb", CELLS)
+    write_executed(served / "executed.ipynb", CELLS[:1])
     for path in COMMITTED:
         shutil.copy(path, served)
     with running_lab(served, home) as address:
         yield address
+
+
+def write_executed(path: Path, sources: list[str]) -> None:
+    """Write a notebook as committed ones are: executed, with the widgets' state."""
+    write_notebook(path, sources)
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=120, store_widget_state=True).execute()
+    nbformat.write(notebook, path)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +190,16 @@ def test_a_slider_moves_the_picture_and_training_is_steered(
     guess.get_by_role("button", name="Reveal").click()
     playwright.expect(guess.get_by_role("status")).to_contain_text("measured 10%")
     keep(page, "prediction")
+
+
+def test_a_notebook_opened_again_shows_the_last_picture(lab: str, page: playwright.Page) -> None:
+    # A notebook from elsewhere is not trusted, so JupyterLab shows the still picture and not the stored widget.
+    page.goto(f"{lab}/lab/tree/executed.ipynb?reset")
+    image = page.locator(".jp-OutputArea-output img").first
+    image.wait_for()
+    assert_not_stretched(image)
+    assert pixels(image).min() < 128
+    keep(page, "reopened")
 
 
 @pytest.mark.parametrize("name", [path.name for path in COMMITTED])

@@ -194,7 +194,7 @@ def test_curves_tell_runs_apart_without_color_and_name_the_data(draw) -> None:
     lines = [line for line in ax.lines if line.get_linestyle() != "None"]
     assert len({line.get_linestyle() for line in lines}) == len(lines) == 3
     assert "stand-in" in ax.get_title(loc="left")
-    assert [text.get_text() for text in ax.get_legend().get_texts()][0] == "first"
+    assert ax.get_legend().get_texts()[0].get_text() == "first"
     data, _ = ax.figure._repr_mimebundle_()
     assert pixels_of(base64.b64decode(data["image/png"])).min() < 128
     assert "stand-in" in data["text/plain"]

@@ -126,7 +126,7 @@ def test_a_forgotten_run_ends_and_closes_its_generator() -> None:
         run.start()
     wait_until(lambda: all(run.count for run in runs))
     runs[1].pause()
-    del runs, run
+    runs = run = None
     gc.collect()
     assert running.closed.wait(LIMIT_S) and paused.closed.wait(LIMIT_S)
 
@@ -283,7 +283,7 @@ def test_a_forgotten_panel_stops_training(tiny_data: ImageData) -> None:
     )
     wait_until(lambda: len(panel.records) > 0)
     thread, gone = panel.run._job.thread, weakref.ref(panel)
-    del panel
+    panel = None
     gc.collect()
     thread.join(LIMIT_S)
     assert not thread.is_alive() and gone() is None

@@ -47,6 +47,7 @@ def run_experiment(
         )
     rows = list(before.rows) if before else []
     there = {(row["condition"], row["seed"]) for row in rows}
+    chosen = " --data standin" if data.source == "standin" else ""
     for seed in range(count):
         for condition in experiment.conditions:
             if (condition.name, seed) in there:
@@ -59,7 +60,7 @@ def run_experiment(
                 name=name,
                 about=experiment.about,
                 data=data.label,
-                command=f"python -m nnopt_lab experiment {name}",
+                command=f"python -m nnopt_lab experiment {name}{chosen}",
                 machine=describe_machine(),
                 rows=rows,
             )

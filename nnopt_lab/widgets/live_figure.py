@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ class LiveFigure(Displayed):
         # Where each axes and its labels lie, in picture pixels from the top left.
         edges = np.round(np.arange(columns + 1) * slot * PIXEL_RATIO).astype(int)
         self._slots = [
-            (slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in zip(edges[:-1], edges[1:], strict=True)
+            (slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in itertools.pairwise(edges)
         ]
         self._animated: list[list[Artist]] = [[] for _ in self.axes]
         self._seen: list[object] = [None] * columns

@@ -22,7 +22,8 @@ def explore_step_size() -> Explorer:
         columns=2,
         width_px=760,
         height_px=330,
-        alt="Left: contours of a narrow valley and the path of gradient descent in it. Right: its loss by step, on a log scale.",
+        alt="Left: contours of a narrow valley and the path of gradient descent in it. "
+        "Right: its loss by step, on a log scale.",
     )
     valley, curve = live.axes
     tidy(curve, log=True)

@@ -254,7 +254,8 @@ class TrainingPanel(Displayed):
             return f"Diverged: {self.error}"
         if self.error is not None:
             return f"Failed: {type(self.error).__name__}: {self.error}"
-        line = f"{self.state.capitalize()}: {_amount(self.records[-1].epoch if self.records else 0)} of {_amount(self._epochs)} epochs"
+        epochs = self.records[-1].epoch if self.records else 0.0
+        line = f"{self.state.capitalize()}: {_amount(epochs)} of {_amount(self._epochs)} epochs"
         line += f" in {_clock(self.run.active_s)} on {self._data_label}"
         measured = next((record.validation for record in reversed(self.records) if record.validation), None)
         if measured is not None:
@@ -324,7 +325,8 @@ class TrainingPanel(Displayed):
             last = self.records[-1]
             self.progress.value = last.progress
             left = _clock(time_left_s(last.progress, self.run.active_s))
-            self.rate_label.value = f"{left} left · {self._rate.last:,.0f} images/s · epoch {_amount(last.epoch)} of {_amount(self._epochs)}"
+            epochs = f"epoch {_amount(last.epoch)} of {_amount(self._epochs)}"
+            self.rate_label.value = f"{left} left · {self._rate.last:,.0f} images/s · {epochs}"
         else:
             self.progress.value, self.rate_label.value = 0.0, ""
 
