@@ -16,6 +16,7 @@ REPOSITORY = "https://github.com/OWNER/nnopt_lab"
 CELL_ID = "setup"
 
 SOURCE = f'''\
+# @title Set-up (nothing to do here)
 # Does nothing where nnopt_lab is installed. Elsewhere (Colab) it fetches the workbook and installs what is missing.
 import importlib.util
 import pathlib
