@@ -58,13 +58,13 @@ def test_number_grids_write_every_number() -> None:
     assert len(figure.axes[0].patches) == 1 and not figure.axes[1].patches
 
 
-def test_maps_are_laid_out_in_rows_and_stretched() -> None:
+def test_maps_lie_on_a_square_sheet_and_are_stretched() -> None:
     maps = torch.stack([torch.full((4, 4), float(k)) + torch.eye(4) for k in range(5)])
-    sheet = pictures.arrange_maps(maps, columns=3)
-    assert sheet.shape == (2 * 5 - 1, 3 * 5 - 1)
+    sheet = pictures.arrange_maps(maps)
+    assert sheet.shape == (3 * 5 - 1, 3 * 5 - 1)
     assert torch.equal(sheet[:4, :4], torch.eye(4)) and torch.equal(sheet[5:9, 5:9], torch.eye(4))
-    assert sheet[:, 4].isnan().all()
-    assert pictures.arrange_maps(torch.zeros(40, 2, 2), columns=8, most=32).shape == (4 * 3 - 1, 8 * 3 - 1)
+    assert sheet[:, 4].isnan().all() and sheet[10:].isnan().all()
+    assert pictures.arrange_maps(torch.zeros(64, 2, 2)).shape == (6 * 3 - 1, 6 * 3 - 1)
 
 
 def test_confusion_shows_every_count() -> None:

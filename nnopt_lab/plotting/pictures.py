@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -119,26 +120,26 @@ def draw_filters(weights: Tensor, *, title: str = "") -> Figure:
     return figure
 
 
-def arrange_maps(maps: Tensor, *, columns: int = 8, most: int = 32) -> Tensor:
-    """Lay the first ``most`` feature maps, shape (channels, height, width), side by side with gaps (NaN) between.
+def arrange_maps(maps: Tensor, *, most: int = 36) -> Tensor:
+    """Lay the first ``most`` feature maps, shape (channels, side, side), on a square sheet with gaps (NaN) between.
 
     Each map is stretched to 0–1, so that weak channels can be seen too.
 
     Returns
     -------
     Tensor
-        float32, shape (rows · (height + gap) − gap, columns · (width + gap) − gap).
+        float32, shape (k · (side + gap) − gap) both ways, with k maps a row and column.
     """
     shown = maps[:most].float()
     low, high = shown.amin(dim=(1, 2), keepdim=True), shown.amax(dim=(1, 2), keepdim=True)
     shown = (shown - low) / (high - low).clamp_min(1e-12)
-    rows = -(-len(shown) // columns)
-    height, width = shown.shape[1:]
-    gap = max(1, height // 16)
-    sheet = torch.full((rows * (height + gap) - gap, columns * (width + gap) - gap), torch.nan)
+    columns = math.ceil(math.sqrt(len(shown)))
+    side = shown.shape[-1]
+    pitch = side + max(1, side // 16)
+    sheet = torch.full((columns * pitch - (pitch - side),) * 2, torch.nan)
     for index, one in enumerate(shown):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = one
+        top, left = index // columns * pitch, index % columns * pitch
+        sheet[top : top + side, left : left + side] = one
     return sheet
 
 

@@ -40,16 +40,16 @@ def explore_feature_maps(model: nn.Module, data: ImageData, *, layers: Sequence[
     shown = live.animate(
         left.imshow(data.test.images[0].permute(1, 2, 0).numpy(), interpolation="nearest", extent=frame)
     )
-    first = arrange_maps(feature_maps(model, data, data.test.images[0], layers[0]), columns=6)
+    first = arrange_maps(feature_maps(model, data, data.test.images[0], layers[0]))
     maps = live.animate(right.imshow(first.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=frame))
     live.describe(left, title=data.label)
-    live.describe(right, title="The layer's channels (at most 32)")
+    live.describe(right, title="The layer's channels (at most 36)")
 
     def update(picture: int, layer: str) -> Outcome:
         image = data.test.images[picture]
         found = feature_maps(model, data, image, layer)
         shown.set_data(image.permute(1, 2, 0).numpy())
-        maps.set_data(arrange_maps(found, columns=6).numpy())
+        maps.set_data(arrange_maps(found).numpy())
         name = data.class_names[int(data.test.labels[picture])]
         channels, height, width = found.shape
         return Outcome(f"A test picture of class {name}; layer {layer} puts out {channels} maps of {height} × {width}.")
