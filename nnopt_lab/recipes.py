@@ -66,7 +66,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             name="article",
-            about="the articles' CNN exactly as they train it: SGD 0.001, momentum 0.9, batch 100, 2 epochs",
+            about="the articles' recipe: their CNN, SGD 0.001, momentum 0.9, batch 100, 2 epochs",
             model="article_cnn",
             settings=TrainingSettings(
                 epochs=2, batch_size=100, learning_rate=0.001, nesterov=False, schedule="constant"

@@ -217,7 +217,7 @@ def write_twins(notebooks: Path, *, run: bool = False, only: tuple[str, ...] = (
 
 
 def execute(notebook: NotebookNode, folder: Path, *, name: str = "the notebook") -> NotebookNode:
-    """Run a copy top to bottom in a fresh kernel in ``folder``; return it with outputs and widgets' state.
+    """Run a copy top to bottom in a fresh kernel in ``folder``; return it with its outputs.
 
     Raises
     ------
@@ -231,6 +231,7 @@ def execute(notebook: NotebookNode, folder: Path, *, name: str = "the notebook")
         timeout=CELL_TIMEOUT_S,
         kernel_name="python3",
         record_timing=False,
+        store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
     )
     try:
@@ -242,12 +243,12 @@ def execute(notebook: NotebookNode, folder: Path, *, name: str = "the notebook")
         raise TwinError(f"{name}, cell {failed!r} raised {error.ename}: {error.evalue}") from error
     except DeadKernelError as error:
         raise TwinError(f"{name}: the kernel died, perhaps for want of memory.") from error
+    # The still picture beside every widget serves readers without a kernel; the stored state would double the file.
+    notebook.metadata.pop("widgets", None)
     executed = complete(notebook, name=name)
     for cell in executed.cells:
         if cell.cell_type == "code":
             cell.outputs = _without_machine(cell.outputs)
-    if "widgets" in executed.metadata:
-        executed.metadata["widgets"] = _without_machine(executed.metadata["widgets"])
     return executed
 
 
@@ -297,8 +298,6 @@ def _keep_outputs(twin: NotebookNode, old: NotebookNode) -> None:
         same = before.get(cell.id)
         if cell.cell_type == "code" and same is not None and same.source == cell.source and same.cell_type == "code":
             cell.outputs, cell.execution_count = same.outputs, same.execution_count
-    if "widgets" in old.metadata:
-        twin.metadata["widgets"] = old.metadata["widgets"]
 
 
 def _failed(cell: NotebookNode) -> bool:

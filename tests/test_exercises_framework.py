@@ -212,6 +212,8 @@ def test_close_takes_every_usual_kind(actual, expected):
         ([[1], [1, 2]], [1, 2], "your answer is of type list; it should be numbers of shape (2,)."),
         (1, True, "your answer is of type int; it should be bool."),
         (1j, 1, "your answer is of type complex; it should be a number."),
+        (np.array(["1", "2"]), [1, 2], "your answer is of type ndarray; it should be numbers of shape (2,)."),
+        (np.timedelta64(1), 1, "your answer is of type timedelta64; it should be a number."),
     ],
 )
 def test_close_explains_wrong_kinds_and_shapes(actual, expected, message):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nnopt_lab.exercises import Verdict, lesson00, lesson03
 from nnopt_lab.training import TrainingSettings
@@ -75,6 +79,58 @@ def test_the_reference_passes_and_the_stub_is_not_attempted(check, answer) -> No
     assert not verdict.attempted and not verdict.passed
 
 
+OTHER_RIGHT_ANSWERS = {
+    "step in tensors": (lesson00.descent_step, lambda t, g, r: torch.tensor(t) - r * g),
+    "step in float32": (lesson00.descent_step, lambda t, g, r: np.float32(t) - r * g),
+    "size from np.int64": (lesson03.output_size, lambda *a, **k: np.int64(right_size(*a, **k))),
+    "size from a tensor": (lesson03.output_size, lambda *a, **k: torch.tensor(right_size(*a, **k))),
+    "size from a pooling layer": (
+        lesson03.output_size,
+        lambda s, *, kernel, stride, padding: nn.MaxPool2d(kernel, stride, padding)(torch.zeros(1, s, s)).shape[-1],
+    ),
+    "cost in a list": (lesson03.convolution_cost, lambda *a: list(right_cost(*a))),
+    "cost in an array": (lesson03.convolution_cost, lambda *a: np.array(right_cost(*a))),
+    "cost in floats": (lesson03.convolution_cost, lambda *a: torch.tensor(right_cost(*a), dtype=torch.float32)),
+    "statistics in lists": (lesson03.channel_mean_std, lambda im: [x.tolist() for x in right_statistics(im)]),
+    "statistics in one tensor": (lesson03.channel_mean_std, lambda im: torch.stack(right_statistics(im))),
+    "statistics by numpy": (
+        lesson03.channel_mean_std,
+        lambda im: ((im.numpy() / 255).mean((0, 2, 3)), (im.numpy() / 255).std((0, 2, 3))),
+    ),
+    "flip one by one": (lesson03.random_flip, lambda images, generator: flip_one_by_one(images, generator)),
+    "layer by numpy": (lesson03.hidden_layer, lambda x, weight: np.maximum(x.numpy() @ weight.numpy().T, 0)),
+    "log with np.int64, in a tuple": (lesson03.progress_log, lambda losses: log_by_splitting(losses)),
+    "log with tensors": (lesson03.progress_log, lambda losses: with_type(torch.tensor)(losses)),
+    "merge by probing": (lesson03.one_layer, lambda first, second: merge_by_probing(first, second)),
+    "network with its layers in another order": (lesson03.two_layer_network, lambda: Network(functional.relu)),
+    "network in float64": (lesson03.two_layer_network, lambda: right_network().double()),
+    "network with ReLU in place": (lesson03.two_layer_network, lambda: Network(nn.ReLU(inplace=True))),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RIGHT_ANSWERS)
+def test_right_answers_in_other_forms_pass(name: str) -> None:
+    check, answer = OTHER_RIGHT_ANSWERS[name]
+    assert check(answer).passed, check(answer).message
+
+
+NUMBERS = [pair for pair in REFERENCES if pair[0] not in (lesson03.random_flip, lesson03.two_layer_network)]
+
+
+@pytest.mark.parametrize(("check", "answer"), NUMBERS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_table_of_earlier_answers_does_not_pass(check, answer) -> None:
+    table: list = []
+
+    def noting(*arguments, **named):
+        table.append(answer(*arguments, **named))
+        return table[-1]
+
+    assert check(noting).passed
+    noted = iter(table)
+    verdict = check(lambda *arguments, **named: next(noted))
+    assert verdict.attempted and not verdict.passed
+
+
 def drop_leftover(losses):
     every = max(1, len(losses) // 10 + 1)
     return [(n, sum(losses[n - every : n]) / every) for n in range(every, len(losses), every)]
@@ -102,6 +158,90 @@ def merge_without_first_bias(first, second):
 def flip_in_place(images, generator):
     images.copy_(images.flip(3))
     return images
+
+
+class Network(nn.Module):
+    """Two linear layers, named in the other order, with ``between`` between them."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.between, self.outer, self.inner = between, nn.Linear(20, 10), nn.Linear(10, 20)
+
+    def forward(self, x):
+        return self.outer(self.between(self.inner(x)))
+
+
+class Unused(Network):
+    def forward(self, x):
+        return x**2
+
+
+class LyingInt(int):
+    def __eq__(self, other):
+        return True
+
+    __lt__ = __gt__ = __eq__
+    __hash__ = int.__hash__
+
+
+def with_type(kind):
+    """Return right_log with ``kind`` applied to the batches so far."""
+    return lambda losses: [(kind(batch), mean) for batch, mean in right_log(losses)]
+
+
+def log_from_zero(losses):
+    return [(batch - 1, mean) for batch, mean in right_log(losses)]
+
+
+def log_that_needs_ten(losses):
+    every = len(losses) // 10
+    return [(min(n + every, len(losses)), np.mean(losses[n : n + every])) for n in range(0, len(losses), every)]
+
+
+def log_by_splitting(losses):
+    parts = np.array_split(losses, min(10, len(losses)))
+    return tuple((end, part.mean()) for end, part in zip(np.cumsum([len(p) for p in parts]), parts, strict=True))
+
+
+def flip_alternate(images, generator):
+    first = int(torch.randint(2, (), generator=generator))
+    result = images.clone()
+    result[first::2] = images[first::2].flip(3)
+    return result
+
+
+def flip_one_by_one(images, generator):
+    return torch.stack([image.flip(2) if torch.rand((), generator=generator) < 0.5 else image for image in images])
+
+
+def relu_of_changed_input(x, weight):
+    x.copy_(-(torch.linalg.pinv(weight) @ torch.ones(len(weight))).expand_as(x))
+    return torch.zeros(len(x), len(weight))
+
+
+def merge_by_forward(first, second):
+    merged = nn.Linear(10, 7)
+    merged.forward = lambda x: second(first(x))
+    return merged
+
+
+def merge_by_hook(first, second):
+    merged = nn.Linear(10, 7)
+    merged.register_forward_hook(lambda module, inputs, output: second(first(inputs[0])))
+    return merged
+
+
+def merge_with_changed_bias(first, second):
+    with torch.no_grad():
+        first.bias.zero_()
+    return merge_without_first_bias(first, second)
+
+
+def merge_by_probing(first, second):
+    merged, zero = nn.Linear(10, 7), second(first(torch.zeros(10)))
+    merged.bias = nn.Parameter(zero)
+    merged.weight.data = (second(first(torch.eye(10))) - zero).T
+    return merged
 
 
 class EqualToEverything:
@@ -137,6 +277,9 @@ WRONG = [
     (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, i * o * k * k), "output positions"),
     (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, i * o * k * k * s), "rows and"),
     (lesson03.convolution_cost, lambda i, o, k, s: 7, "return two numbers"),
+    (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, 2 * i * o * k * k * s * s), "count as one"),
+    (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, (i * o * k * k + o) * s * s), "leave the bias"),
+    (lesson03.convolution_cost, lambda i, o, k, s: (i * o * k * k + o, i * o * k * k * s * s + 20), "there are 352800"),
     (lesson03.channel_mean_std, lambda im: ((im / 255).mean(), (im / 255).std()), "give three"),
     (
         lesson03.channel_mean_std,
@@ -154,7 +297,17 @@ WRONG = [
         "average over pictures",
     ),
     (lesson03.channel_mean_std, lambda im: (torch.full((3,), 0.5), torch.full((3,), 0.5)), "means are off"),
+    (lesson03.channel_mean_std, lambda im: torch.std_mean(im / 255, dim=(0, 2, 3)), "come first"),
+    (lesson03.channel_mean_std, lambda im: ((im / 256).mean((0, 2, 3)), (im / 256).std((0, 2, 3))), "not by 256"),
+    (lesson03.channel_mean_std, lambda im: ((im / 255).mean((0, 2, 3)), (im / 255).var((0, 2, 3))), "variances"),
+    (lesson03.channel_mean_std, lambda im: (None, None), "None was returned"),
     (lesson03.random_flip, lambda images, generator: images, "same treatment"),
+    (lesson03.random_flip, flip_alternate, "batch after batch"),
+    (
+        lesson03.random_flip,
+        lambda images, generator: right_flip(images, torch.Generator().manual_seed(generator.initial_seed())),
+        "batch after batch",
+    ),
     (lesson03.random_flip, lambda images, generator: images.flip(3), "same treatment"),
     (lesson03.random_flip, lambda images, generator: images.flip(2), "heads"),
     (lesson03.random_flip, lambda images, generator: images.flip(1), "neither"),
@@ -176,7 +329,15 @@ WRONG = [
     (lesson03.hidden_layer, lambda x, weight: F.relu(x @ weight.T), "which line"),  # noqa: F821
     (lesson03.hidden_layer, lambda x, weight: x @ weight.T, "negative values"),
     (lesson03.hidden_layer, lambda x, weight: (x @ weight.T).abs(), "not relu"),
+    (lesson03.hidden_layer, lambda x, weight: (x @ wieght.T).relu(), "your code raised NameError"),  # noqa: F821
+    (lesson03.hidden_layer, relu_of_changed_input, "not relu"),
     (lesson03.progress_log, silent_log, "no line at all"),
+    (lesson03.progress_log, lambda losses: [(n, 1.0) for n in range(0, len(losses), 50)], "at batch 0"),
+    (lesson03.progress_log, log_from_zero, "not from 0"),
+    (lesson03.progress_log, with_type(float), "an int"),
+    (lesson03.progress_log, lambda losses: [(LyingInt(k), losses[k - 1]) for k in range(1, 8)], "are lost"),
+    (lesson03.progress_log, lambda losses: [*losses[:10]], "a pair"),
+    (lesson03.progress_log, log_that_needs_ten, "your code raised ValueError"),
     (lesson03.progress_log, lambda losses: [(n, loss) for n, loss in enumerate(losses, start=1)], "about ten"),
     (lesson03.progress_log, drop_leftover, "are lost"),
     (lesson03.progress_log, running_mean_log, "since the last line"),
@@ -184,6 +345,9 @@ WRONG = [
     (lesson03.one_layer, lambda first, second: nn.Linear(20, 7), "maps 20"),
     (lesson03.one_layer, merge_without_first_bias, "first layer's bias"),
     (lesson03.one_layer, lambda first, second: nn.Linear(10, 7), "outputs differ"),
+    (lesson03.one_layer, merge_by_forward, "outputs differ"),
+    (lesson03.one_layer, merge_by_hook, "outputs differ"),
+    (lesson03.one_layer, merge_with_changed_bias, "have changed"),
     (lesson03.two_layer_network, lambda: nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 10)), "still one linear"),
     (
         lesson03.two_layer_network,
@@ -191,6 +355,13 @@ WRONG = [
         "still one linear",
     ),
     (lesson03.two_layer_network, lambda: nn.Sequential(nn.Linear(10, 10), nn.ReLU()), "keep the two"),
+    (
+        lesson03.two_layer_network,
+        lambda: nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 10), nn.ReLU()),
+        "nothing, so they are one",
+    ),
+    (lesson03.two_layer_network, lambda: Network(functional.dropout), "same output"),
+    (lesson03.two_layer_network, lambda: Unused(nn.ReLU()), "call each"),
 ]
 
 
@@ -198,8 +369,6 @@ WRONG = [
 def test_each_usual_wrong_answer_gets_its_own_hint(check, answer, hint: str) -> None:
     verdict: Verdict = check(answer)
     assert verdict.attempted and not verdict.passed
-    import re
-
     assert re.search(hint, verdict.message), verdict.message
 
 

@@ -264,11 +264,8 @@ def _numbers(value: object) -> Tensor | None:
     if type(value) in (Tensor, nn.Parameter):
         return None if value.is_complex() else value.detach().to("cpu", torch.float64)  # type: ignore[union-attr]
     if type(value) is np.ndarray or (type(value).__module__ == "numpy" and isinstance(value, np.number | np.bool_)):
-        return (
-            torch.from_numpy(np.array(value, dtype=np.float64))
-            if np.isrealobj(value) and value.dtype != object
-            else None
-        )
+        # Kinds: bool, integers, floats; not text or dates, which NumPy would convert too.
+        return torch.from_numpy(np.array(value, dtype=np.float64)) if value.dtype.kind in "biuf" else None
     if type(value) in (list, tuple, torch.Size):
         parts = [_numbers(part) for part in value]  # type: ignore[attr-defined]
         if any(part is None or part.shape != parts[0].shape for part in parts):

@@ -1,4 +1,4 @@
-"""Lesson 3: from the articles' recipe to a residual network, one change at a time, always two epochs."""
+"""Lesson 3: from the articles' recipe to a residual network, one idea at a time, always two epochs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="lesson03_steps",
-        about="From the articles' recipe to a residual network, one change at a time, two epochs each",
+        about="From the articles' recipe to a residual network, one idea at a time, two epochs each",
         conditions=STEPS,
     ),
 )

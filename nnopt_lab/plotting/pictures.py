@@ -32,7 +32,8 @@ def draw_class_samples(
         The data set's name, shown as the title.
     """
     cell = PAGE_PX // max(len(class_names), 1)
-    figure = new_figure(width_px=PAGE_PX, height_px=cell * per_class + 60)
+    # Photographs of 32 pixels gain nothing from a denser page, and the notebook stays small.
+    figure = new_figure(width_px=PAGE_PX, height_px=cell * per_class + 60, pixel_ratio=1.0)
     figure.set_label(f"{per_class} pictures of each class of {data_label}: {', '.join(class_names)}")
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=1 - 56 / (cell * per_class + 60))
     axes = figure.subplots(per_class, len(class_names), squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.05})
@@ -52,7 +53,7 @@ def draw_pictures(images: Tensor, captions: Sequence[str], *, columns: int = 8, 
     """Draw pictures, uint8 (n, 3, height, width), each with a caption of up to three lines under it."""
     rows = -(-len(images) // columns)
     height = (PAGE_PX // columns + 40) * rows + 34
-    figure = new_figure(width_px=PAGE_PX, height_px=height)
+    figure = new_figure(width_px=PAGE_PX, height_px=height, pixel_ratio=1.0)
     figure.set_label(f"{title}: " + "; ".join(caption.replace("\n", ", ") for caption in captions))
     figure.subplots_adjust(left=0.005, right=0.995, bottom=42 / height, top=1 - 30 / height)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"hspace": 0.45}).reshape(-1)
