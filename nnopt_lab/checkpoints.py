@@ -103,9 +103,7 @@ def info(name: str, data: ImageData | None = None, *, folder: Path | None = None
     return _info_from(name, _read_json(folder / f"{name}.json"))
 
 
-def load(
-    name: str, data: ImageData | None = None, *, folder: Path | None = None
-) -> tuple[nn.Module, CheckpointInfo]:
+def load(name: str, data: ImageData | None = None, *, folder: Path | None = None) -> tuple[nn.Module, CheckpointInfo]:
     """Return a shipped network in evaluation mode with float32 weights, and what is known of it.
 
     Parameters

@@ -88,12 +88,6 @@ RECIPES: dict[str, Recipe] = {
             name="teacher",
             about="the strong network that lesson 6 distills from",
             model="teacher",
-            settings=TrainingSettings(epochs=8, **_TEACHER),
-        ),
-        Recipe(
-            name="teacher-long",
-            about="the strong network with three times the epochs: where its accuracy ends",
-            model="teacher",
             settings=TrainingSettings(epochs=24, **_TEACHER),
         ),
         Recipe(

@@ -132,9 +132,7 @@ def compare_latency(
     require_integer("warmup", warmup, at_least=0)
     require_integer("rounds", rounds, at_least=2)
     devices = {name: _device_of(function, example) for name, function in candidates.items()}
-    inputs = {
-        name: example.to(device) if isinstance(example, Tensor) else example for name, device in devices.items()
-    }
+    inputs = {name: example.to(device) if isinstance(example, Tensor) else example for name, device in devices.items()}
     times_ms: dict[str, list[float]] = {name: [] for name in candidates}
     order, shuffler = list(candidates), random.Random(seed)
     with ExitStack() as stack:

@@ -58,9 +58,7 @@ def article_loader(split: Split, *, batch_size: int = 100, num_workers: int = 2,
 
     require_integer("batch_size", batch_size)
     require_integer("num_workers", num_workers, at_least=0)
-    transform = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))]
-    )
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))])
     return DataLoader(
         PictureDataset(split, transform),
         batch_size=batch_size,

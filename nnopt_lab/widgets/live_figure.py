@@ -83,9 +83,7 @@ class LiveFigure(Displayed):
             self.axes.append(tidy(ax))
         # Where each axes and its labels lie, in picture pixels from the top left.
         edges = np.round(np.arange(columns + 1) * slot * PIXEL_RATIO).astype(int)
-        self._slots = [
-            (slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in itertools.pairwise(edges)
-        ]
+        self._slots = [(slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in itertools.pairwise(edges)]
         self._animated: list[list[Artist]] = [[] for _ in self.axes]
         self._seen: list[object] = [None] * columns
         self._background: np.ndarray | None = None
