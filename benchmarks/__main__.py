@@ -28,7 +28,7 @@ def main() -> None:
         "machine": describe_machine(),
         "slider": slider.measure(repeats=5 if options.quick else 60),
         "browser": browser.measure(moves=3 if options.quick else 30),
-        "training": training.measure(data, rounds=2 if options.quick else 12, block=2 if options.quick else 10),
+        "training": training.measure(data, rounds=2 if options.quick else 6, block=2 if options.quick else 10),
     }
     if options.quick:
         print("quick: nothing is written")
