@@ -23,6 +23,7 @@ import nbformat
 PROJECT = Path(__file__).resolve().parents[1]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
 
 
@@ -93,19 +94,26 @@ def running_lab(served: Path, home: Path, *, timeout_s: float = 90) -> Iterator[
 
 
 def open_and_run(page: Any, address: str, name: str, *, timeout_s: float = 240) -> None:
-    """Open a notebook and run all of its cells from the Run menu."""
+    """Open a notebook and run all of its cells from the Run menu.
+
+    Raises
+    ------
+    RuntimeError
+        If the cells are not done in time; the message holds their prompts.
+    """
     page.goto(f"{address}/lab/tree/{name}?reset")
     page.wait_for_selector(f".jp-NotebookPanel:not(.lm-mod-hidden) {IDLE}")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
+    deadline = time.monotonic() + timeout_s
+    while True:
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
+        # A kernel that is still being attached drops what it is asked to run, without a word: then no cell is queued.
+        if _becomes(page, f"() => {PROMPTS}.some(p => /[\\d*]/.test(p))", 20) or time.monotonic() > deadline:
+            break
     # A cell shows [*] from the moment it is queued, and a number when it is done.
-    page.wait_for_function(
-        """() => {
-            const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent);
-            return prompts.some(p => /\\d/.test(p)) && !prompts.some(p => p.includes('*'));
-        }""",
-        timeout=timeout_s * 1000,
-    )
+    done = f"() => {PROMPTS}.some(p => /\\d/.test(p)) && !{PROMPTS}.some(p => p.includes('*'))"
+    if not _becomes(page, done, max(1, deadline - time.monotonic())):
+        raise RuntimeError(f"{name} did not run to its end in {timeout_s:g} s; prompts: {page.evaluate(PROMPTS)}")
     page.wait_for_selector(IDLE, timeout=timeout_s * 1000)
 
 
@@ -165,6 +173,15 @@ def measure(*, moves: int = 30, say: Callable[[str], None] = print) -> dict[str,
     median = statistics.median(latencies)
     say(f"slider to pixels in Chromium        {median:8.1f} ms   target <= 80")
     return {"median_ms": median, "moves": len(latencies)}
+
+
+def _becomes(page: Any, condition: str, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        if time.monotonic() > deadline:
+            return False
+        page.wait_for_timeout(200)
+    return True
 
 
 def _answers(address: str) -> bool:

@@ -68,6 +68,9 @@ def _build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, help="of the order of the pictures, and of the first weights")
     train.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/RECIPE")
     train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="also write event files for TensorBoard")
+    train.add_argument(
+        "--compile", dest="compiled", action="store_true", help="faster steps after a minute or two of compiling"
+    )
     train.set_defaults(run=_train)
 
     publish = commands.add_parser("publish", help="ship a finished run with the lessons: rounded, measured again")
@@ -118,7 +121,7 @@ def _train(options: argparse.Namespace) -> int:
     from nnopt_lab import datasets
 
     data = datasets.load(options.data or recipe.source)
-    records = train(recipe, data, folder, settings=settings)
+    records = train(recipe, data, folder, settings=settings, compiled=options.compiled)
     if options.tensorboard:
         from nnopt_lab.training.tensorboard import log_to_tensorboard
 

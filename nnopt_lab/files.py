@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+_ABOUT = "about"
 
 
 @contextmanager
@@ -43,13 +47,24 @@ def replaced_whole(path: Path) -> Iterator[Path]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write named tensors as safetensors, whole or not at all."""
+    """Write named tensors as safetensors, whole or not at all; the same content gives the same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replaced_whole(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata=dict(metadata or {}))
+            save_file(contiguous, temporary, metadata=_one_entry(metadata or {}))
         except Exception as error:  # safetensors reports a full disk as its own exception type
             raise OSError(f"cannot write {path}: {error}") from error
+
+
+def _one_entry(metadata: Mapping[str, str]) -> dict[str, str]:
+    # safetensors writes several entries in an order that changes from run to run, and with it the file's SHA-256.
+    return {_ABOUT: json.dumps(dict(metadata), sort_keys=True)} if metadata else {}
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the metadata that `write_tensors` put into a file; empty if it put none."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
 
 
 def write_text(path: Path, text: str) -> None:

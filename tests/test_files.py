@@ -24,6 +24,13 @@ def test_what_is_written_is_read_back(tmp_path):
     assert (tmp_path / "t.safetensors").stat().st_mode & 0o777 == 0o644
 
 
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    about = {name: "x" for name in "abcdef"}
+    for copy in range(6):
+        write_tensors(tmp_path / f"{copy}.safetensors", {"a": torch.ones(2)}, metadata=about)
+    assert len({sha256_of(path) for path in tmp_path.iterdir()}) == 1
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, OSError])
 def test_an_interruption_leaves_the_old_file(tmp_path, error):
     path = tmp_path / "file.txt"

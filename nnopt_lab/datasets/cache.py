@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from nnopt_lab.datasets.image_data import Split
-from nnopt_lab.files import write_tensors
+from nnopt_lab.files import metadata_of, write_tensors
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def cached_splits(fingerprint: str, make: Callable[[], Decoded]) -> Decoded:
 
 
 def _read(path: Path) -> Decoded:
+    about = metadata_of(path)
     with safe_open(path, framework="pt") as file:
-        about = file.metadata() or {}
         train = Split(file.get_tensor("train_images"), file.get_tensor("train_labels"))
         test = Split(file.get_tensor("test_images"), file.get_tensor("test_labels"))
         return Decoded(about["label"], about["origin"], tuple(json.loads(about["class_names"])), train, test)

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from nnopt_lab.files import write_tensors
+from nnopt_lab.files import metadata_of, write_tensors
 
 
 class CheckpointError(ValueError):
@@ -139,7 +139,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in list(file.keys())}, dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in list(file.keys())}, metadata_of(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"The checkpoint {str(path)!r} does not exist.") from error
     except (SafetensorError, OSError) as error:
