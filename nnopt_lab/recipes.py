@@ -41,7 +41,8 @@ class Recipe:
     model_options : dict
         Passed to the model.
     start : str or None
-        Recipe whose finished run gives the first weights; None starts from random ones.
+        Recipe whose run gives the first weights; it is trained first unless it lies beside this one's folder.
+        None starts from random weights.
     """
 
     name: str
@@ -180,12 +181,15 @@ def train(
     Raises
     ------
     CheckpointError
-        If the recipe starts from another one's weights, and that run is not beside ``folder``.
+        If the recipe starts from another one's weights, and those beside ``folder`` are of other data.
     """
     settings = settings or recipe.settings
     model = build_model(recipe, data, seed=settings.seed)
     if recipe.start is not None:
-        _load_start(model, recipe.start, folder)
+        before = folder.parent / recipe.start
+        if not (before / "model.json").exists():
+            yield from train(find_recipe(recipe.start), data, before, compiled=compiled)
+        _load_start(model, before, data)
     if compiled:
         model.compile(dynamic=False)  # one program for each picture size beats one for all
     state, curve = folder / "run.safetensors", folder / "curve.jsonl"
@@ -215,11 +219,13 @@ def train(
     _write_result(recipe, data, settings, model, folder, lines)
 
 
-def _load_start(model: nn.Module, start: str, folder: Path) -> None:
-    weights = folder.parent / start / "model.safetensors"
-    if not weights.exists():
+def _load_start(model: nn.Module, folder: Path, data: ImageData) -> None:
+    weights = folder / "model.safetensors"
+    trained_on = json.loads((folder / "model.json").read_text(encoding="utf-8"))["data"]
+    if trained_on != data.label:
         raise CheckpointError(
-            f"{weights} is missing: this recipe starts from its weights. Make them: python -m nnopt_lab train {start}"
+            f"The run in {str(folder)!r}, whose weights this recipe starts from, was trained on {trained_on!r}, "
+            f"not on {data.label!r}; choose another output folder."
         )
     load_weights(model, read_tensors(weights)[0], origin=str(weights))
 

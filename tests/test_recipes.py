@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from nnopt_lab.files import sha256_of
 from nnopt_lab.models import ResNet
 from nnopt_lab.recipes import RECIPES, Recipe, build_model, find_recipe, train
-from nnopt_lab.training import TrainingSettings, evaluate
+from nnopt_lab.training import CheckpointError, TrainingSettings, evaluate, fit
 from nnopt_lab.training.state import load_weights, read_tensors
 
 TINY = Recipe(
@@ -53,6 +54,33 @@ def test_a_stopped_recipe_goes_on_with_its_curve(tiny_data, tmp_path):
     curves = [(folder / "curve.jsonl").read_text().splitlines() for folder in (whole, stopped)]
     lines = [[{**json.loads(line), "elapsed_s": 0} for line in curve] for curve in curves]
     assert lines[0] == lines[1]
+
+
+SECOND = replace(TINY, name="second", start="tiny")
+
+
+@pytest.fixture
+def tiny_recipe(monkeypatch):
+    monkeypatch.setitem(RECIPES, "tiny", TINY)
+
+
+def test_a_recipe_starts_from_anothers_weights_and_trains_it_first(tiny_recipe, tiny_data, tmp_path):
+    records = list(train(SECOND, tiny_data, tmp_path / "second"))
+    first, second = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("tiny", "second"))
+    assert (first["start"], second["start"]) == (None, "tiny")
+    assert len(records) == 2 * len(list(train(TINY, tiny_data, tmp_path / "alone")))
+    again = list(train(SECOND, tiny_data, tmp_path / "again"))
+    assert again[0].loss == records[len(records) // 2].loss and len(again) == len(records) // 2
+    model = build_model(TINY, tiny_data)
+    load_weights(model, read_tensors(tmp_path / "tiny" / "model.safetensors")[0], origin="here")
+    first_loss = next(fit(model, tiny_data, SECOND.settings)).loss
+    assert again[0].loss == first_loss
+
+
+def test_a_start_on_other_data_is_refused(tiny_recipe, tiny_data, tmp_path):
+    list(train(TINY, tiny_data, tmp_path / "tiny"))
+    with pytest.raises(CheckpointError, match="was trained on 'four colors.*not on 'others'"):
+        next(train(SECOND, replace(tiny_data, label="others"), tmp_path / "second"))
 
 
 def test_an_unknown_recipe_names_the_nearest():
