@@ -104,12 +104,17 @@ def open_and_run(page: Any, address: str, name: str, *, timeout_s: float = 240) 
     page.goto(f"{address}/lab/tree/{name}?reset")
     page.wait_for_selector(f".jp-NotebookPanel:not(.lm-mod-hidden) {IDLE}")
     deadline = time.monotonic() + timeout_s
-    while True:
+    before = page.evaluate(PROMPTS)
+    dialog = page.locator(".jp-Dialog button.jp-mod-accept")
+    # A notebook that was saved executed has numbers already; one that runs has a [*], or soon other numbers.
+    queued = f"() => {PROMPTS}.some(p => p.includes('*')) || `${{{PROMPTS}}}` !== `{','.join(before)}`"
+    while not page.evaluate(queued) and time.monotonic() < deadline:
+        # Asked to run while the kernel is being attached, JupyterLab drops it, or asks which kernel it should be.
+        if dialog.count():
+            dialog.first.click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
-        # A kernel that is still being attached drops what it is asked to run, without a word: then no cell is queued.
-        if _becomes(page, f"() => {PROMPTS}.some(p => /[\\d*]/.test(p))", 20) or time.monotonic() > deadline:
-            break
+        _becomes(page, f"() => ({queued})() || document.querySelector('.jp-Dialog') !== null", 20)
     # A cell shows [*] from the moment it is queued, and a number when it is done.
     done = f"() => {PROMPTS}.some(p => /\\d/.test(p)) && !{PROMPTS}.some(p => p.includes('*'))"
     if not _becomes(page, done, max(1, deadline - time.monotonic())):

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+import numpy as np
+
 
 def require_number(
     name: str,
@@ -82,3 +84,31 @@ def require_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(value).lower(), choices, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(word) for word in near)}?" if near else ""
     raise ValueError(f"{name} is {value!r}, but it must be one of {', '.join(map(repr, choices))}.{hint}")
+
+
+def require_numbers(
+    name: str,
+    values: object,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> np.ndarray:
+    """Return ``values``, one number or an array of them, as float64 if all are finite numbers inside the bounds.
+
+    Raises
+    ------
+    ValueError
+        If one is not; the message names the first that is wrong.
+    """
+    try:
+        numbers = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {values!r}, but it must be a number or an array of numbers.") from None
+    inside = np.isfinite(numbers)
+    for bound, holds in ((above, np.greater), (at_least, np.greater_equal), (at_most, np.less_equal)):
+        if bound is not None:
+            inside &= holds(numbers, bound)
+    if not inside.all():
+        require_number(name, float(numbers[~inside].flat[0]), above=above, at_least=at_least, at_most=at_most)
+    return numbers

@@ -255,8 +255,9 @@ def _experiment(options: argparse.Namespace) -> int:
 
     data = datasets.load(options.data)
     folder = options.output or results_folder()
+    told = ("changes", "validation_loss", "test_accuracy", "steps", "pictures", "images_per_s", "elapsed_s")
     for row in run_experiment(options.name, data, seeds=options.seeds, folder=folder):
-        shown = {name: value for name, value in row.items() if name in ("test_accuracy", "images_per_s", "elapsed_s")}
+        shown = {name: row[name] for name in told if name in row}
         print(f"{row['condition']}, seed {row['seed']}: {shown}", flush=True)
     print(f"results in {folder / options.name}.json")
     return 0

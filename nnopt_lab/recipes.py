@@ -89,9 +89,9 @@ RECIPES: dict[str, Recipe] = {
             model="resnet20",
             start="resnet20-cycle1",
             settings=TrainingSettings(
-                epochs=36,
+                epochs=22,
                 small_image_size=24,
-                small_image_fraction=0.55,
+                small_image_fraction=0.5,
                 **_RESNET20 | dict(batch_size=64, learning_rate=0.05),
             ),
         ),

@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 
 from nnopt_lab import first_cell
 from nnopt_lab.files import write_text
+from nnopt_lab.stored_pictures import shrink_pictures
 
 CODE_STUB = 'raise NotImplementedError("your code here")'
 TEXT_STUB = "*Your answer here.*"
@@ -217,7 +218,7 @@ def write_twins(notebooks: Path, *, run: bool = False, only: tuple[str, ...] = (
 
 
 def execute(notebook: NotebookNode, folder: Path, *, name: str = "the notebook") -> NotebookNode:
-    """Run a copy top to bottom in a fresh kernel in ``folder``; return it with its outputs.
+    """Run a copy top to bottom in a fresh kernel in ``folder``, with an empty ledger; return it with its outputs.
 
     Raises
     ------
@@ -235,7 +236,8 @@ def execute(notebook: NotebookNode, folder: Path, *, name: str = "the notebook")
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute()
+        with tempfile.TemporaryDirectory() as own:  # the rows of whoever publishes do not belong in the notebook
+            client.execute(env={**os.environ, "NNOPT_LAB_LEDGER": str(Path(own) / "ledger.jsonl")})
     except CellTimeoutError as error:
         raise TwinError(f"{name}: a cell took longer than {CELL_TIMEOUT_S} s.") from error
     except CellExecutionError as error:
@@ -249,6 +251,7 @@ def execute(notebook: NotebookNode, folder: Path, *, name: str = "the notebook")
     for cell in executed.cells:
         if cell.cell_type == "code":
             cell.outputs = _without_machine(cell.outputs)
+    shrink_pictures(executed)
     return executed
 
 

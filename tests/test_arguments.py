@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnopt_lab.arguments import require_choice, require_integer, require_number
+from nnopt_lab.arguments import require_choice, require_integer, require_number, require_numbers
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True) | st.integers())
@@ -77,3 +77,27 @@ def test_no_value_breaks_the_message(value):
     if value not in ("red", "blue"):
         with pytest.raises(ValueError, match="color is "):
             require_choice("color", value, iter(["red", "blue"]))
+
+
+def test_arrays_of_numbers_are_let_in_whole_or_not_at_all():
+    assert require_numbers("x", [[1, 2.5], [3, 0]], at_least=0, at_most=3).tolist() == [[1, 2.5], [3, 0]]
+    assert require_numbers("x", 2, above=1).shape == ()
+    assert require_numbers("x", []).size == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, -2, -3], "x is -2.0, but it must be a finite number above 0 and at most 9"),
+        ([1, math.nan], "x is nan, but it must be a finite number above 0"),
+        (np.array([[1, math.inf]]), "x is inf"),
+        (0, "x is 0.0"),
+        (9.5, "x is 9.5"),
+        (["a"], r"x is \['a'\], but it must be a number or an array of numbers"),
+        ([1, [2]], "x is .* a number or an array of numbers"),
+        (None, "x is nan"),
+    ],
+)
+def test_arrays_with_a_wrong_number_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        require_numbers("x", values, above=0, at_most=9)

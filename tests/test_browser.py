@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,10 @@ predict_then_reveal(
 )""",
 ]
 
+DESCENT = [
+    'from nnopt_lab.widgets import explore_descent\nexplorer = explore_descent(state="surface=valley")\nexplorer'
+]
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -74,6 +79,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     served = home / "notebooks"
     served.mkdir()
     write_notebook(served / "widgets.ipynb", CELLS)
+    write_notebook(served / "descent.ipynb", DESCENT)
     write_executed(served / "executed.ipynb", CELLS[:1])
     for path in COMMITTED:
         shutil.copy(path, served)
@@ -190,6 +196,48 @@ def test_a_slider_moves_the_picture_and_training_is_steered(
     guess.get_by_role("button", name="Reveal").click()
     playwright.expect(guess.get_by_role("status")).to_contain_text("measured 10%")
     keep(page, "prediction")
+
+
+def test_paths_bend_play_reset_and_are_shared(lab: str, page: playwright.Page, record_testsuite_property) -> None:
+    open_and_run(page, lab, "descent.ipynb")
+    explorer = page.locator(".jp-CodeCell").first
+    image, status = explorer.locator("img.widget-image"), explorer.get_by_role("status")
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    playwright.expect(status).to_contain_text("Quadratic valley")
+    keep(page, "descent")
+
+    explorer.get_by_role("button", name="Share").click()
+    shared = explorer.locator("input[type=text]").last
+    playwright.expect(shared).to_have_value(re.compile("^explore_descent\\(state="))
+    first = shared.input_value()
+    assert "learning_rate=0.04 " in first and "start_x=-9 " in first  # the browser has not moved them to its own grid
+
+    latencies = time_moves_ms(page, image, explorer.locator(".noUi-handle").first)
+    record_testsuite_property("descent_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
+    playwright.expect(shared).not_to_have_value(first)
+
+    explorer.get_by_role("button", name="AdaGrad").click()
+    playwright.expect(status).to_contain_text("AdaGrad:")
+    explorer.get_by_label("surface").select_option("Rosenbrock's banana")
+    playwright.expect(status).to_contain_text("Rosenbrock's banana.")
+    playwright.expect(shared).to_have_value(re.compile("surface=rosenbrock .* start_x=-1.5 start_y=1 "))
+    keep(page, "descent-rosenbrock")
+
+    whole = pixels(image)
+    explorer.locator(".widget-play button").first.click()
+    page.wait_for_function("() => document.querySelector('.widget-play button i').className.includes('fa-pause')")
+    page.wait_for_timeout(1000)
+    assert not np.array_equal(whole, pixels(image))
+    readout = explorer.locator(".widget-slider", has_text="shown to step").locator(".widget-readout")
+    assert 0 <= int(readout.inner_text()) < 100
+    keep(page, "descent-playing")
+    playwright.expect(readout).to_have_text("100", timeout=60_000)
+
+    explorer.get_by_role("button", name="Reset").click()
+    playwright.expect(shared).to_have_value(first)
+    playwright.expect(status).to_contain_text("Quadratic valley")
+    assert page.get_by_text("Error displaying widget").count() == 0
 
 
 def test_a_notebook_opened_again_shows_the_last_picture(lab: str, page: playwright.Page) -> None:

@@ -9,13 +9,16 @@ import threading
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from nnopt_lab.history import Trace, time_left_s
 from nnopt_lab.plotting import draw_accuracy, draw_gradient_norm, draw_learning_rate, draw_loss
 from nnopt_lab.plotting.limits import linear_limits, log_limits
 from nnopt_lab.plotting.png import encode_png
-from nnopt_lab.plotting.style import COLORS, PIXEL_RATIO, run_style
+from nnopt_lab.plotting.style import COLORS, PIXEL_RATIO, new_figure, run_style
+from nnopt_lab.plotting.text_stamps import StampingCanvas
 from nnopt_lab.training import Evaluation, StepRecord
 from nnopt_lab.widgets import LiveFigure
 
@@ -210,3 +213,80 @@ def test_many_runs_have_styles_of_their_own() -> None:
     styles = [run_style(index) for index in range(28)]
     assert len({(style.color, style.line_style) for style in styles}) == 28
     assert len(set(COLORS.values())) == len(COLORS)
+
+
+def test_stamped_text_lies_where_matplotlib_would_write_it() -> None:
+    def written(canvas: type) -> np.ndarray:
+        figure = new_figure(width_px=200, height_px=100)
+        canvas(figure)
+        figure.text(0.5, 0.5, "Loss 0.1", ha="center", va="center", color="#0072B2")
+        figure.text(0.1, 0.5, "upright", rotation=90, va="center")
+        for _ in range(2):  # the second time from the stamp
+            figure.canvas.draw()
+        return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(float)
+
+    plain, stamped = written(FigureCanvasAgg), written(StampingCanvas)
+
+    def box(pixels: np.ndarray) -> np.ndarray:
+        rows, columns = np.nonzero((pixels < 200).any(axis=-1))
+        return np.array([rows.min(), rows.max(), columns.min(), columns.max()])
+
+    assert np.abs(box(plain) - box(stamped)).max() <= 1
+    assert stamped.mean() == pytest.approx(plain.mean(), rel=0.01)
+    assert stamped.reshape(-1, 3).min(axis=0) == pytest.approx(plain.reshape(-1, 3).min(axis=0), abs=12)
+
+
+def test_ticks_stand_where_matplotlib_would_put_them(live: LiveFigure) -> None:
+    ax = live.axes[0]
+    ax.set(xlim=(0, 10), ylim=(0, 1))
+    with live.update():
+        pass
+    pixels = shown(live)[..., :3].astype(int)
+    box = ax.bbox.frozen()
+    grid = [round(x) for x in ax.transData.transform([(at, 0.5) for at in ax.get_xticks()[1:-1]])[:, 0]]
+    row = pixels[len(pixels) - round(box.y0 + 0.23 * box.height)]  # between two grid lines across
+    drawn = np.flatnonzero((row[round(box.x0) + 3 : round(box.x1) - 3] < 240).all(axis=-1)) + round(box.x0) + 3
+    assert len(grid) >= 3 and all(np.abs(drawn - at).min() <= 1 for at in grid)
+    assert all(np.abs(np.array(grid) - at).min() <= 1 for at in drawn)
+    below = pixels[len(pixels) - round(box.y0) + 5 : len(pixels) - round(box.y0) + 22]
+    for at in grid:
+        assert (below[:, at - 4 : at + 5] < 200).any()  # its number
+
+
+def test_axes_of_other_widths_fill_the_picture() -> None:
+    live = LiveFigure(columns=2, widths=(3, 1), width_px=800, height_px=200)
+    left, right = (ax.get_position().width for ax in live.axes)
+    assert left > 3 * right
+    with pytest.raises(ValueError, match="widths is .* must be 2 numbers above 0"):
+        LiveFigure(columns=2, widths=(1, 0))
+
+
+def test_a_changed_legend_is_shown_and_the_old_one_is_gone(live: LiveFigure) -> None:
+    ax = live.axes[0]
+    first, second = (live.animate(ax.plot([], [], label=label)[0]) for label in ("first", "second"))
+    live.legend(ax)
+    with live.update():
+        pass
+    both = shown(live)
+    live.legend(ax, handles=[second])
+    with live.update():
+        pass
+    one = shown(live)
+    assert not np.array_equal(both, one) and one.astype(int).sum() > both.astype(int).sum()
+    with live.update(whole=True):
+        pass
+    assert np.array_equal(one, shown(live)) and first.get_label() == "first"
+
+
+def test_what_stands_still_is_redrawn_when_asked(live: LiveFigure) -> None:
+    with live.update():
+        pass
+    before = shown(live)
+    patch = live.axes[0].add_patch(Rectangle((0.2, 0.2), 0.3, 0.3))
+    with live.update():
+        pass
+    assert np.array_equal(before, shown(live))
+    live.redraw(live.axes[0])
+    with live.update():
+        pass
+    assert not np.array_equal(before, shown(live)) and patch.axes is live.axes[0]

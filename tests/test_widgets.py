@@ -13,7 +13,6 @@ import pytest
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.surfaces import quadratic_path
 from nnopt_lab.training import TrainingDiverged, TrainingSettings
 from nnopt_lab.widgets import (
     BackgroundRun,
@@ -371,7 +370,7 @@ def test_moves_during_a_redraw_are_merged_into_the_newest(line_explorer) -> None
         explorer.controls["height"].value = value
     assert seen == [0.5]
     explorer._busy.release()
-    explorer._move(None)
+    explorer._show()
     assert seen == [0.5, 0.8]
 
 
@@ -394,28 +393,6 @@ def test_the_tours_goal_needs_momentum_and_can_be_reached() -> None:
     assert not explorer.outcome.goal_reached
     explorer.controls["momentum"].value = 0.49
     assert explorer.outcome.goal_reached
-
-
-def test_a_path_agrees_with_torch() -> None:
-    import torch
-
-    point = torch.tensor([-9.0, 2.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.SGD([point], lr=0.03, momentum=0.8)
-    path = quadratic_path((-9.0, 2.0), curvatures=(1.0, 25.0), learning_rate=0.03, momentum=0.8, steps=20)
-    for step in range(20):
-        assert path.points[step] == pytest.approx(point.detach().numpy(), rel=1e-9, abs=1e-12)
-        loss = 0.5 * (torch.tensor([1.0, 25.0], dtype=torch.float64) * point**2).sum()
-        assert path.losses[step] == pytest.approx(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-
-def test_a_path_below_a_loss_counts_from_where_it_stays_there() -> None:
-    path = quadratic_path((1.0,), curvatures=(1.0,), learning_rate=0.5, steps=10)
-    assert path.steps_until(0.5) == 1 and path.steps_until(1.0) == 0 and path.steps_until(1e-30) is None
-    with pytest.raises(ValueError, match="start has 1 numbers, but it must have 2"):
-        quadratic_path((1.0,), curvatures=(1.0, 2.0), learning_rate=0.5)
 
 
 # --- predictions

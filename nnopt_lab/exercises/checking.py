@@ -18,7 +18,7 @@ import signal
 import sysconfig
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,34 @@ def close(
     if have.shape != want.shape:
         raise _Unmet(f"{name} has shape {_shape(have)}; it should be {_shape(want)}.")
     return bool(torch.isclose(have, want, rtol=relative, atol=absolute).all())
+
+
+def plain(values: object) -> np.ndarray:
+    """Return the student's numbers as a float64 array, also from tensors that record gradients."""
+    numbers = _numbers(values)
+    return np.asarray(values, dtype=float) if numbers is None else numbers.numpy()
+
+
+def rule_out(actual: object, slips: Mapping[str, object], *, name: str = "your answer") -> None:
+    """End the check with the hint of the first slip that gives ``actual``; ``slips`` maps hints to wrong results."""
+    for hint, wrong in slips.items():
+        # Tighter than `close`: another wrong answer that happens to come near would get the wrong hint.
+        require(not close(actual, wrong, relative=1e-6, name=name), hint)
+
+
+def pair(result: object, hint: str) -> tuple[object, object]:
+    """Return the two things in the student's ``result``; end the check with ``hint`` if they are not two."""
+    if isinstance(result, Tensor | np.ndarray) and result.ndim > 0:
+        result = list(result)
+    require(isinstance(result, tuple | list) and len(result) == 2, hint)
+    return result[0], result[1]  # type: ignore[index]
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether the student's ``value`` is an integer of Python, NumPy or torch."""
+    if type(value) is Tensor:
+        return value.shape == () and not (value.is_floating_point() or value.is_complex() or value.dtype is torch.bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def exercise(

@@ -8,13 +8,12 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import ImageData, channel_statistics
-from nnopt_lab.exercises.checking import close, exercise, require
+from nnopt_lab.exercises.checking import close, exercise, is_whole, pair, require
 from nnopt_lab.experiments.lesson03 import AS_PRINTED
 from nnopt_lab.training import TrainingDiverged, TrainingSettings, evaluate, fit
 
@@ -26,19 +25,6 @@ def _fresh() -> torch.Generator:
     return generator
 
 
-def _two(result: object, hint: str) -> tuple[object, object]:
-    if isinstance(result, Tensor | np.ndarray) and result.ndim > 0:
-        result = list(result)
-    require(isinstance(result, tuple | list) and len(result) == 2, hint)
-    return result[0], result[1]  # type: ignore[index]
-
-
-def _is_whole(value: object) -> bool:
-    if type(value) is Tensor:
-        return value.shape == () and not (value.is_floating_point() or value.is_complex() or value.dtype is torch.bool)
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 @exercise(title="The statistics of the pictures", points=2, minutes=8)
 def channel_mean_std(answer: Callable[[Tensor], tuple[object, object]]) -> None:
     """``answer(images)`` gives the mean and the standard deviation of each channel, on the scale 0–1."""
@@ -48,7 +34,7 @@ def channel_mean_std(answer: Callable[[Tensor], tuple[object, object]]) -> None:
     images[:, 2] = images[:, 2] // 4 + 4 * torch.arange(40, dtype=torch.uint8)[:, None, None]
     mean, std = (torch.tensor(values) for values in channel_statistics(images))
     per_picture = (images / 255).std(dim=(2, 3)).mean(0)
-    means, deviations = _two(answer(images), "return two things: the means and the deviations.")
+    means, deviations = pair(answer(images), "return two things: the means and the deviations.")
     require(means is not None and deviations is not None, "None was returned: compute the means and the deviations.")
     got = torch.as_tensor(means)
     require(got.shape != (), "one mean for the whole data set hides that red, green and blue differ; give three.")
@@ -102,7 +88,7 @@ def output_size(answer: Callable[..., int]) -> None:
             expected == 1 or not close(got, expected - 1),
             f"{case}: a kernel that fits exactly fits once, not zero times (the + 1).",
         )
-        require(_is_whole(got), f"{case}: a size is a whole number, an int; round down, as torch does.")
+        require(is_whole(got), f"{case}: a size is a whole number, an int; round down, as torch does.")
         require(close(got, expected, relative=0), f"{case}.")
 
 
@@ -119,7 +105,7 @@ def convolution_cost(answer: Callable[..., tuple[int, int]]) -> None:
         weights = in_channels * out_channels * kernel**2
         expected = (weights + out_channels, weights * size**2)
         result = answer(in_channels, out_channels, kernel, size)
-        parameters, macs = _two(result, "return two numbers: parameters, multiply–accumulates.")
+        parameters, macs = pair(result, "return two numbers: parameters, multiply–accumulates.")
         case = f"for {in_channels} → {out_channels} channels, kernel {kernel}, output {size}×{size}"
         # Counts are exact: a relative tolerance would let a small wrong term through.
         require(
@@ -238,8 +224,8 @@ def progress_log(answer: Callable[[list[float]], list[tuple[int, float]]]) -> No
         require(isinstance(lines, list | tuple), "return a list of (batches so far, mean loss).")
         require(len(lines) > 0, f"an epoch of {count} batches gave no line at all: 2,000 batches are never reached.")
         require(min(5, count) <= len(lines) <= 20, f"{count} batches gave {len(lines)} lines; about ten are readable.")
-        lines = [_two(line, "each line is a pair (batches so far, mean loss).") for line in lines]
-        require(all(_is_whole(line[0]) for line in lines), "the number of batches so far is a whole number, an int.")
+        lines = [pair(line, "each line is a pair (batches so far, mean loss).") for line in lines]
+        require(all(is_whole(line[0]) for line in lines), "the number of batches so far is a whole number, an int.")
         at = [int(line[0]) for line in lines]  # type: ignore[call-overload]
         require(at[0] > 0, f"the first line stands at batch {at[0]}: count the batches from 1.")
         require(at == sorted(set(at)), "the numbers of batches must rise from line to line.")

@@ -4,18 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nnopt_lab.schedules import BatchSizes, Plateau, Schedule
 from nnopt_lab.training import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One thing that is tried: a network, its settings and how much data it gets (None: all)."""
+    """One thing that is tried: a network, its settings and how much data it gets.
+
+    Attributes
+    ----------
+    name : str
+        What plots and tables call it.
+    model, model_options : str, dict
+        As in `nnopt_lab.models.build`.
+    settings : TrainingSettings
+        The seed is set by the experiment.
+    training_pictures, validation_pictures : int or None
+        None: all.
+    rule : str or None
+        A rule of `nnopt_lab.optimizers.RULES` that trains instead of ``settings.optimizer``.
+    rates, batch_sizes, plateau : optional
+        As in `nnopt_lab.training.drive`.
+    grid : tuple of dict
+        Changes to ``settings`` that are tried once each before the comparison; the validation loss picks.
+    target_loss : float or None
+        Stop at this validation loss and report what it took.
+    """
 
     name: str
     model: str
     settings: TrainingSettings
     model_options: dict[str, object] = field(default_factory=dict)
     training_pictures: int | None = None
+    validation_pictures: int | None = None
+    rule: str | None = None
+    rates: Schedule | None = None
+    batch_sizes: BatchSizes | None = None
+    plateau: Plateau | None = None
+    grid: tuple[dict[str, float], ...] = ()
+    target_loss: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

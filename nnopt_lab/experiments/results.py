@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from nnopt_lab.arguments import require_choice
 
 # Two-sided 95% quantiles of Student's t for 1 … 10 degrees of freedom (Student, 1908).
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -51,6 +53,8 @@ class Results:
         Where it ran.
     rows : list of dict
         One for each condition and seed.
+    grid : list of dict
+        One for each change of settings that was tried before, on the validation split only.
     """
 
     name: str
@@ -59,6 +63,23 @@ class Results:
     command: str
     machine: dict[str, object]
     rows: list[dict]
+    grid: list[dict] = field(default_factory=list)
+
+    def picked(self, condition: str) -> dict[str, float]:
+        """Return the changes of settings with the lowest validation loss; empty if none were tried.
+
+        Raises
+        ------
+        ValueError
+            If every one that was tried diverged.
+        """
+        tried = [row for row in self.grid if row["condition"] == condition]
+        if not tried:
+            return {}
+        finite = [row for row in tried if not row["diverged"]]
+        if not finite:
+            raise ValueError(f"grid of {condition!r} is all divergent, but it must hold one run that is not.")
+        return min(finite, key=lambda row: row["validation_loss"])["changes"]
 
     def summaries(self, value: str = "test_accuracy") -> list[Summary]:
         """Return mean and interval of ``value`` for every condition, in the order in which they ran."""
@@ -66,6 +87,27 @@ class Results:
             summarize(name, [row[value] for row in self.rows if row["condition"] == name])
             for name in dict.fromkeys(row["condition"] for row in self.rows)
         ]
+
+    def difference(self, first: str, second: str, value: str = "test_accuracy") -> Summary:
+        """Return mean and interval of ``first`` − ``second`` over the seeds that both have.
+
+        A seed gives both the same first weights and order of pictures, so that much of the scatter cancels. If 0
+        lies in the interval, the two tie.
+
+        Raises
+        ------
+        ValueError
+            If there is no such condition, or they have no seed in common.
+        """
+        names = dict.fromkeys(row["condition"] for row in self.rows)
+        one, other = (
+            {row["seed"]: row[value] for row in self.rows if row["condition"] == require_choice(which, name, names)}
+            for which, name in (("first", first), ("second", second))
+        )
+        common = sorted(one.keys() & other.keys())
+        if not common:
+            raise ValueError(f"second is {second!r}, but it must have a seed in common with {first!r}.")
+        return summarize(f"{first} − {second}", [one[seed] - other[seed] for seed in common])
 
 
 def summarize(condition: str, values: list[float]) -> Summary:

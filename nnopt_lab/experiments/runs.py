@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from nnopt_lab import models
 from nnopt_lab.arguments import require_choice, require_integer
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.experiments import lesson03, speeds
+from nnopt_lab.experiments import lesson01, lesson02, lesson03, speeds
 from nnopt_lab.experiments.conditions import Condition, Experiment, Variant
+from nnopt_lab.experiments.measures import Row, measure, measure_on_validation, measure_to_target
 from nnopt_lab.experiments.results import Results, load_results, results_folder
 from nnopt_lab.files import write_text
 from nnopt_lab.recipes import describe_machine
-from nnopt_lab.training import TrainingDiverged, evaluate, fit
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (*lesson03.EXPERIMENTS, *speeds.EXPERIMENTS)
+    experiment.name: experiment
+    for experiment in (
+        *lesson01.EXPERIMENTS,
+        *lesson02.EXPERIMENTS,
+        *lesson03.EXPERIMENTS,
+        *speeds.EXPERIMENTS,
+    )
 }
+
+GRID_SEED = 100
+"""Of the runs that pick hyperparameters; the comparison has seeds 0, 1, 2 … and so none of these runs."""
 
 
 def run_experiment(
     name: str, data: ImageData, *, seeds: int | None = None, folder: Path | None = None
-) -> Iterator[dict[str, object]]:
-    """Run what is not yet in the results file of ``name``, yielding each new row.
+) -> Iterator[Row]:
+    """Run what is not yet in the results file of ``name``, yielding each new row, those of the grids first.
 
     Conditions take turns within a seed, so that a run that is cut short still compares them fairly.
 
@@ -45,52 +52,40 @@ def run_experiment(
         raise ValueError(
             f"data is {data.label!r}, but {folder / name}.json holds results on {before.data!r}; delete it first."
         )
-    rows = list(before.rows) if before else []
-    there = {(row["condition"], row["seed"]) for row in rows}
     chosen = " --data standin" if data.source == "standin" else ""
+    results = Results(
+        name=name,
+        about=experiment.about,
+        data=data.label,
+        command=f"python -m nnopt_lab experiment {name}{chosen}",
+        machine=describe_machine(),
+        rows=list(before.rows) if before else [],
+        grid=list(before.grid) if before else [],
+    )
+
+    def keep(rows: list[Row], row: Row) -> Row:
+        rows.append(row)
+        write_text(folder / f"{name}.json", json.dumps(asdict(results), indent=1) + "\n")
+        return row
+
+    tried = [(row["condition"], row["changes"]) for row in results.grid]
+    for condition in experiment.conditions:
+        for changes in condition.grid if isinstance(condition, Condition) else ():
+            if (condition.name, changes) not in tried:
+                yield keep(results.grid, measure_on_validation(condition, data, changes, seed=GRID_SEED))
+    there = {(row["condition"], row["seed"]) for row in results.rows}
     for seed in range(count):
         for condition in experiment.conditions:
-            if (condition.name, seed) in there:
-                continue
-            row = (
-                _time_on_gpu(condition, data) if isinstance(condition, Variant) else measure(condition, data, seed=seed)
-            )
-            rows.append(row)
-            results = Results(
-                name=name,
-                about=experiment.about,
-                data=data.label,
-                command=f"python -m nnopt_lab experiment {name}{chosen}",
-                machine=describe_machine(),
-                rows=rows,
-            )
-            write_text(folder / f"{name}.json", json.dumps(asdict(results), indent=1) + "\n")
-            yield row
+            if (condition.name, seed) not in there:
+                yield keep(results.rows, _measure(condition, data, seed=seed, results=results))
 
 
-def _time_on_gpu(variant: Variant, data: ImageData) -> dict[str, object]:
-    if not torch.cuda.is_available():
-        raise ValueError("device is the CPU, but this experiment must run where torch finds an NVIDIA GPU.")
-    return speeds.measure_speeds(data, (variant,), device="cuda", steps=100)[0]
-
-
-def measure(condition: Condition, data: ImageData, *, seed: int) -> dict[str, object]:
-    """Train one condition with one seed and report it on the test split."""
-    model = models.build(condition.model, seed=seed, num_classes=data.num_classes, **condition.model_options)
-    if condition.training_pictures is not None:
-        data = data.with_train_size(condition.training_pictures)
-    began = time.perf_counter()
-    row: dict[str, object] = {"condition": condition.name, "seed": seed, "diverged": False}
-    losses: list[float] = []
-    try:
-        losses.extend(record.loss for record in fit(model, data, replace(condition.settings, seed=seed)))
-    except TrainingDiverged:
-        row["diverged"] = True
-    measured = evaluate(model, data, data.test)
-    return row | {
-        "test_accuracy": round(measured.accuracy, 4),
-        "test_loss": round(measured.loss, 4),
-        "last_batch_loss": round(losses[-1], 4) if losses else None,
-        "training_accuracy": round(evaluate(model, data, data.train.take(5000)).accuracy, 4),
-        "elapsed_s": round(time.perf_counter() - began, 1),
-    }
+def _measure(condition: Condition | Variant, data: ImageData, *, seed: int, results: Results) -> Row:
+    if isinstance(condition, Variant):
+        if not torch.cuda.is_available():
+            raise ValueError("device is the CPU, but this experiment must run where torch finds an NVIDIA GPU.")
+        return speeds.measure_speeds(data, (condition,), device="cuda", steps=100)[0]
+    picked = results.picked(condition.name)
+    condition = replace(condition, settings=replace(condition.settings, **picked))
+    row = (measure if condition.target_loss is None else measure_to_target)(condition, data, seed=seed)
+    return row | picked

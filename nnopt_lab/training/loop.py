@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,6 +97,7 @@ def fit(
     settings: TrainingSettings,
     *,
     controls: Controls | None = None,
+    optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] | None = None,
     device: torch.device | str | None = None,
     checkpoint: Path | str | None = None,
     checkpoint_every_s: float = 60.0,
@@ -117,6 +118,9 @@ def fit(
         Hyperparameters.
     controls : Controls, optional
         Values that the caller may change between steps. Default: those of the checkpoint, else of ``settings``.
+    optimizer : callable, optional
+        Takes the trainable parameters and returns what trains them, at a rate that `fit` sets before each step,
+        instead of ``settings.optimizer`` and its weight decay. Such a run cannot have a checkpoint.
     device : optional
         Default: a GPU if there is one.
     checkpoint : path, optional
@@ -130,7 +134,8 @@ def fit(
         At the first loss or gradient that is not finite; the model is left as it was before that step,
         and ``checkpoint`` as it was last saved.
     ValueError
-        If the batch is larger than the training split, or the model has another number of classes.
+        If the batch is larger than the training split, the model has another number of classes, or both
+        ``optimizer`` and ``checkpoint`` are given.
     CheckpointError
         If ``checkpoint`` is of another model, other settings or other data.
     """
@@ -144,7 +149,10 @@ def fit(
     _check_classes(model, data, chosen)
     train = BatchSource(data, data.train, device=chosen, channels_last=settings.channels_last)
     validation = BatchSource(data, data.validation, device=chosen, channels_last=settings.channels_last)
-    optimizer = build_optimizer(model, settings)
+    if optimizer is not None and checkpoint is not None:
+        raise ValueError(f"checkpoint is {str(checkpoint)!r}, but it must be None when an optimizer is given.")
+    trainable = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    stepper = build_optimizer(model, settings) if optimizer is None else optimizer(trainable)
     factors = learning_rate_factors(settings.schedule, math.ceil(total / settings.batch_size)).tolist()
     autocast = autocast_for(chosen, settings.precision)
     position = Position(next_evaluation=min(settings.evaluate_every_epochs, settings.epochs))
@@ -152,7 +160,7 @@ def fit(
     path = Path(checkpoint) if checkpoint is not None else None
     about = {"settings": settings.as_dict(), "data": {"label": data.label, "training_pictures": size}}
     if path is not None and path.exists():
-        saved = load_run(path, model, optimizer, about=about)
+        saved = load_run(path, model, stepper, about=about)
         position, best = saved.position, saved.best_weights
         controls = controls or (Controls(**saved.controls) if saved.controls else None)
     controls = controls or Controls.of(settings)
@@ -161,7 +169,7 @@ def fit(
     def save() -> None:
         if path is not None:
             save_run(
-                path, model, optimizer, position, best_weights=best, controls=dataclasses.asdict(controls), about=about
+                path, model, stepper, position, best_weights=best, controls=dataclasses.asdict(controls), about=about
             )
 
     saved_at, savable = time.monotonic(), True
@@ -182,7 +190,7 @@ def fit(
                 shrink=done < settings.small_image_fraction * total,
             )
             rate = controls.learning_rate * factors[int(done / total * len(factors))]
-            _set_hyperparameters(optimizer, rate, controls.momentum, nesterov=settings.nesterov)
+            _set_hyperparameters(stepper, rate, controls.momentum, nesterov=settings.nesterov)
             model.train()
             # An interruption before the weights move is undone; one between here and the end of the evaluation
             # would save half a step, so the file then keeps the last whole one.
@@ -190,12 +198,12 @@ def fit(
                 loss, logits = batch_loss(model, images, labels, settings, autocast)
                 loss_value = loss.item()
                 _check_finite("loss", loss_value, position.step, rate)
-                optimizer.zero_grad(set_to_none=True)
+                stepper.zero_grad(set_to_none=True)
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or math.inf).item()
                 _check_finite("gradient norm", norm, position.step, rate)
                 savable = False
-            optimizer.step()
+            stepper.step()
             position.step += 1
             position.offset += len(indices)
             if position.offset >= size:
@@ -269,6 +277,7 @@ def _set_hyperparameters(optimizer: torch.optim.Optimizer, rate: float, momentum
         group["lr"] = rate
         if "momentum" in group:
             group["momentum"] = momentum
-            group["nesterov"] = nesterov and momentum > 0
-        else:
+            if "nesterov" in group:
+                group["nesterov"] = nesterov and momentum > 0
+        elif "betas" in group:
             group["betas"] = (momentum, group["betas"][1])

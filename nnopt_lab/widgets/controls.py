@@ -1,14 +1,15 @@
-"""Sliders with a description, keyboard access and a sensible range, alike in ipywidgets 7 and 8."""
+"""Sliders, menus and buttons with a description, keyboard access and a sensible range, alike in ipywidgets 7 and 8."""
 
 from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import ipywidgets
+import traitlets
 
-from nnopt_lab.arguments import require_number
+from nnopt_lab.arguments import require_choice, require_number
 
 _STYLE = {"description_width": "92px"}
 SLIDER_WIDTH = "272px"
@@ -49,7 +50,7 @@ def log_slider(
     """Return a slider over positive numbers on which equal distances are equal factors."""
     require_number("low", low, above=0)
     require_number("value", value, at_least=low, at_most=high)
-    return ipywidgets.FloatLogSlider(
+    control = ipywidgets.FloatLogSlider(
         description=description,
         base=10,
         min=math.log10(low),
@@ -60,6 +61,8 @@ def log_slider(
         style=_STYLE,
         layout=_layout(),
     )
+    control.span = math.log10(low), math.log10(high)  # what it is meant for; `set_value` moves its ends a little
+    return control
 
 
 def choice(description: str, options: Iterable[object], *, value: object) -> ipywidgets.SelectionSlider:
@@ -67,6 +70,130 @@ def choice(description: str, options: Iterable[object], *, value: object) -> ipy
     return ipywidgets.SelectionSlider(
         description=description, options=list(options), value=value, style=_STYLE, layout=_layout()
     )
+
+
+def menu(description: str, options: Mapping[str, str], *, value: str) -> ipywidgets.Dropdown:
+    """Return a drop-down menu; ``options`` maps what is shown to its value."""
+    return ipywidgets.Dropdown(
+        description=description, options=list(options.items()), value=value, style=_STYLE, layout=_layout()
+    )
+
+
+def set_range(control: ipywidgets.FloatSlider, *, low: float, high: float, value: float) -> None:
+    """Give a slider another range and value, in about a hundred steps."""
+    _set_on_grid(control, low, high, (high - low) / 100, at=value, value=value)
+
+
+def set_value(control: ipywidgets.FloatLogSlider, value: float) -> None:
+    """Set a log slider to exactly ``value``."""
+    _set_on_grid(control, *control.span, control.step, at=math.log10(value), value=value)
+
+
+def _set_on_grid(
+    control: ipywidgets.FloatSlider | ipywidgets.FloatLogSlider,
+    low: float,
+    high: float,
+    step: float,
+    *,
+    at: float,
+    value: float,
+) -> None:
+    # The browser moves a value to the nearest whole step from the lower end, so the ends are put, outward, where
+    # it stays. Never is the lower end above the upper one.
+    low = at - math.ceil((at - low) / step - 1e-9) * step - 1e-12
+    high = at + math.ceil((high - at) / step - 1e-9) * step + 1e-12
+    control.min, control.max = min(low, control.min), max(high, control.max)
+    control.step, control.value = step, value
+    control.min, control.max = low, high
+
+
+class Toggles(ipywidgets.HBox):
+    """A row of buttons of which any number may be pressed.
+
+    Parameters
+    ----------
+    options : mapping
+        What stands on each button, by its value.
+    value : iterable of str
+        The values of the pressed ones.
+
+    Raises
+    ------
+    ValueError
+        If a value is not among ``options``.
+    """
+
+    value = traitlets.Tuple()
+
+    def __init__(self, options: Mapping[str, str], *, value: Iterable[str]) -> None:
+        self.options = tuple(options)
+        self._buttons = {
+            name: ipywidgets.ToggleButton(
+                description=title, layout=ipywidgets.Layout(width="auto", min_width="64px", margin="2px")
+            )
+            for name, title in options.items()
+        }
+        super().__init__(list(self._buttons.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
+        for button in self._buttons.values():
+            button.observe(weakly(self._press), names="value")
+        self.value = tuple(value)
+
+    @traitlets.validate("value")
+    def _in_order(self, proposal: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+        chosen = {require_choice("value", name, self.options) for name in proposal["value"]}
+        return tuple(name for name in self.options if name in chosen)
+
+    @traitlets.observe("value")
+    def _show(self, change: dict[str, tuple[str, ...]]) -> None:
+        for name, button in self._buttons.items():
+            button.value = name in change["new"]
+            button.icon = "check" if button.value else ""
+
+    def _press(self, change: dict[str, object]) -> None:
+        pressed = {name for name, button in self._buttons.items() if button is change["owner"]}
+        self.value = tuple(set(self.value) | pressed if change["new"] else set(self.value) - pressed)
+
+
+class Player:
+    """Buttons and a slider that show a path step by step: play, pause, stop, or drag by hand.
+
+    Attributes
+    ----------
+    slider : IntSlider
+        Its value is the step up to which the path is shown.
+    """
+
+    def __init__(self, description: str, *, steps: int) -> None:
+        self.play = ipywidgets.Play(
+            min=0, max=steps, value=steps, interval=100, show_repeat=False, layout=ipywidgets.Layout(width="120px")
+        )
+        self.slider = integer_slider(description, low=0, high=steps, value=steps)
+        # In the browser, where the clock of the animation is.
+        self._link = ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
+        self.set_steps(steps)
+
+    @property
+    def views(self) -> list[ipywidgets.Widget]:
+        """The widgets to lay out."""
+        return [self.play, self.slider]
+
+    @property
+    def playing(self) -> bool:
+        """Whether an animation is under way."""
+        return bool(getattr(self.play, "playing", False) or getattr(self.play, "_playing", False))  # ipywidgets 8, or 7
+
+    def set_steps(self, steps: int) -> None:
+        """Let a path have so many steps; a whole animation takes about five seconds."""
+        for widget in (self.play, self.slider):
+            widget.max = steps
+        # A divisor, or the animation would stop short of the last step.
+        self.play.step = max(step for step in range(1, max(1, steps // 50) + 1) if steps % step == 0)
+
+    def show_all(self) -> None:
+        """Go to the last step, unless an animation is under way."""
+        if not self.playing:
+            for widget in (self.play, self.slider):
+                widget.value = widget.max
 
 
 def weakly(method: Callable[..., None]) -> Callable[..., None]:

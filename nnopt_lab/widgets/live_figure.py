@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -17,7 +17,9 @@ from matplotlib.axes import Axes
 from nnopt_lab.arguments import require_integer
 from nnopt_lab.plotting.limits import linear_limits, log_limits
 from nnopt_lab.plotting.png import encode_png
+from nnopt_lab.plotting.quick_axes import QuickAxis, StampedLegend
 from nnopt_lab.plotting.style import PIXEL_RATIO, new_figure, styled, tidy
+from nnopt_lab.plotting.text_stamps import StampingCanvas
 from nnopt_lab.widgets.display import Displayed
 
 AnyArtist = TypeVar("AnyArtist", bound=Artist)
@@ -40,6 +42,8 @@ class LiveFigure(Displayed):
     ----------
     columns : int
         Axes side by side.
+    widths : sequence of float, optional
+        Their relative widths; equal by default.
     width_px, height_px : int
         Size on the page.
     title : str
@@ -56,23 +60,38 @@ class LiveFigure(Displayed):
     """
 
     def __init__(
-        self, *, columns: int = 1, width_px: int = 640, height_px: int = 320, title: str = "", alt: str = "Live plot"
+        self,
+        *,
+        columns: int = 1,
+        widths: Sequence[float] | None = None,
+        width_px: int = 640,
+        height_px: int = 320,
+        title: str = "",
+        alt: str = "Live plot",
     ) -> None:
         require_integer("columns", columns)
+        if widths is not None and (len(widths) != columns or min(widths) <= 0):
+            raise ValueError(f"widths is {widths!r}, but it must be {columns} numbers above 0, one for each column.")
         require_integer("width_px", width_px, at_least=100, at_most=2000)
         require_integer("height_px", height_px, at_least=100, at_most=2000)
         self.lock = threading.RLock()
         self.alt = alt
         self.size_px = width_px, height_px
         self.figure = new_figure(width_px=width_px, height_px=height_px)
+        StampingCanvas(self.figure)
         top = TITLE_PX if title else 0
         if title:
             self.figure.text(10 / width_px, 1 - 5 / height_px, title, va="top", fontsize=10, family="DejaVu Sans")
-        slot = width_px / columns
+        shares = np.asarray(widths if widths is not None else [1.0] * columns, dtype=float)
+        borders = width_px * np.concatenate([[0.0], np.cumsum(shares) / shares.sum()])
         self.axes: list[Axes] = []
-        for column in range(columns):
-            left, bottom = column * slot + LEFT_PX, BOTTOM_PX
-            box = left, bottom, slot - LEFT_PX - RIGHT_PX, height_px - BOTTOM_PX - TOP_PX - top
+        for left, right in itertools.pairwise(borders):
+            box = (
+                left + LEFT_PX,
+                BOTTOM_PX,
+                right - left - LEFT_PX - RIGHT_PX,
+                height_px - BOTTOM_PX - TOP_PX - top,
+            )
             with styled():
                 ax = self.figure.add_axes(
                     (box[0] / width_px, box[1] / height_px, box[2] / width_px, box[3] / height_px)
@@ -80,9 +99,11 @@ class LiveFigure(Displayed):
             # Labels at fixed places: letting matplotlib look for room costs more than all the rest of a redraw.
             ax.xaxis.set_label_coords(0.5, -26 / box[3])
             ax.yaxis.set_label_coords(-42 / box[2], 0.5)
+            for horizontal in (True, False):
+                QuickAxis(ax, horizontal=horizontal)
             self.axes.append(tidy(ax))
         # Where each axes and its labels lie, in picture pixels from the top left.
-        edges = np.round(np.arange(columns + 1) * slot * PIXEL_RATIO).astype(int)
+        edges = np.round(borders * PIXEL_RATIO).astype(int)
         self._slots = [(slice(round(top * PIXEL_RATIO), None), slice(*pair)) for pair in itertools.pairwise(edges)]
         self._animated: list[list[Artist]] = [[] for _ in self.axes]
         self._seen: list[object] = [None] * columns
@@ -110,17 +131,26 @@ class LiveFigure(Displayed):
             ax.set_xlabel(x)
             ax.set_ylabel(y)
 
-    def legend(self, ax: Axes, *, columns: int = 2) -> None:
-        """Put a legend between the title and the axes, where no data run."""
+    def legend(self, ax: Axes, *, columns: int = 2, handles: Sequence[Artist] | None = None) -> None:
+        """Put a legend between the title and the axes, where no data run; of all labeled artists, or of ``handles``."""
         with self.lock, styled():
-            ax.legend(
-                loc="lower left",
-                bbox_to_anchor=(-0.01, 1.0),
-                ncols=columns,
-                borderaxespad=0.1,
-                handlelength=1.5,
-                columnspacing=0.9,
-                handletextpad=0.5,
+            self.redraw(ax)
+            for before in [child for child in ax.get_children() if isinstance(child, StampedLegend)]:
+                before.remove()
+            named = ax.get_legend_handles_labels()[0] if handles is None else list(handles)
+            ax.add_artist(
+                StampedLegend(
+                    ax,
+                    named,
+                    [str(handle.get_label()) for handle in named],
+                    loc="lower left",
+                    bbox_to_anchor=(-0.01, 1.0),
+                    ncols=columns,
+                    borderaxespad=0.1,
+                    handlelength=1.5,
+                    columnspacing=0.9,
+                    handletextpad=0.5,
+                )
             )
 
     def animate(self, artist: AnyArtist) -> AnyArtist:
@@ -130,6 +160,10 @@ class LiveFigure(Displayed):
         artist.set_animated(True)
         self._animated[self.axes.index(artist.axes)].append(artist)
         return artist
+
+    def redraw(self, ax: Axes) -> None:
+        """Let the next update draw all of ``ax`` anew: something that stands still was changed."""
+        self._seen[self.axes.index(ax)] = None
 
     @contextmanager
     def update(self, *, whole: bool = False) -> Iterator[None]:
@@ -151,7 +185,9 @@ class LiveFigure(Displayed):
             values = values[np.isfinite(values) & ((values > 0) | (scale != "log"))]
             if len(values):
                 choose = log_limits if scale == "log" else linear_limits
-                change(choose(get(), float(values.min()), float(values.max())))
+                limits = choose(get(), float(values.min()), float(values.max()))
+                if limits != get():
+                    change(limits)
 
     def picture(self) -> tuple[bytes, int, int]:
         """Return the current picture as PNG, and its width and height in layout pixels."""
@@ -170,6 +206,7 @@ class LiveFigure(Displayed):
         return np.asarray(self.figure.canvas.get_renderer().buffer_rgba())  # type: ignore[attr-defined]
 
     def _draw(self, *, whole: bool) -> None:
+        renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]
         looks = [self._look(ax) for ax in self.axes]
         if whole or self._background is None:
             self.figure.canvas.draw()
@@ -180,13 +217,12 @@ class LiveFigure(Displayed):
             stale = [index for index, look in enumerate(looks) if look != self._seen[index]]
             for index in stale:
                 pixels[self._slots[index]] = 255
-                self.axes[index].draw(self.figure.canvas.get_renderer())  # type: ignore[attr-defined]
+                self.axes[index].draw(renderer)
             if stale:
                 np.copyto(self._background, pixels)
         self._seen = looks
-        for ax, artists in zip(self.axes, self._animated, strict=True):
-            for artist in artists:
-                ax.draw_artist(artist)
+        for artist in itertools.chain.from_iterable(self._animated):
+            artist.draw(renderer)
 
     @staticmethod
     def _look(ax: Axes) -> object:

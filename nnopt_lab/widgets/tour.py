@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnopt_lab.descent import descend
 from nnopt_lab.plotting.style import COLORS, GRID, MUTED, tidy
-from nnopt_lab.surfaces import quadratic_loss, quadratic_path
+from nnopt_lab.surfaces import quadratic
 from nnopt_lab.widgets.controls import log_slider, slider
 from nnopt_lab.widgets.explorer import Explorer, Outcome, explore
 from nnopt_lab.widgets.live_figure import LiveFigure
 
-START = (-9.0, 2.2)
-CURVATURES = (1.0, 25.0)
+VALLEY = quadratic(condition=25)
 STEPS = 60
 GOAL = 1e-6
 
@@ -27,11 +27,9 @@ def explore_step_size() -> Explorer:
     )
     valley, curve = live.axes
     tidy(curve, log=True)
-    x, y = np.meshgrid(np.linspace(-10, 10, 80), np.linspace(-3, 3, 60))
-    heights = quadratic_loss(np.stack([x, y], axis=-1), CURVATURES)
-    valley.contour(x, y, heights, levels=np.geomspace(0.5, 150, 9), colors=GRID, linewidths=1.0, zorder=0)
+    valley.contour(*VALLEY.heights(), levels=np.geomspace(0.5, 150, 9), colors=GRID, linewidths=1.0, zorder=0)
     valley.plot(0, 0, "*", color=MUTED, markersize=10, linestyle="none")
-    valley.set(xlim=(-10, 10), ylim=(-3, 3))
+    valley.set(xlim=VALLEY.window[0], ylim=VALLEY.window[1])
     valley.grid(False)
     live.describe(valley, title="The path (★ is the minimum)", x="along the valley", y="across")
     curve.set(xlim=(0, STEPS), ylim=(1e-12, 1e6))
@@ -42,16 +40,17 @@ def explore_step_size() -> Explorer:
     loss_line = live.animate(curve.plot([], [], "-", color=COLORS["blue"])[0])
 
     def update(learning_rate: float, momentum: float) -> Outcome:
-        path = quadratic_path(START, curvatures=CURVATURES, learning_rate=learning_rate, momentum=momentum, steps=STEPS)
-        path_line.set_data(*path.points.T)
-        loss_line.set_data(np.arange(STEPS + 1), path.losses)
-        steps = path.steps_until(GOAL)
-        if steps is not None:
+        path = descend(VALLEY, ["momentum"], learning_rate=learning_rate, momentum=momentum, steps=STEPS)
+        losses = path.losses[0, 0]
+        path_line.set_data(*path.positions[0, 0].T)
+        loss_line.set_data(np.arange(STEPS + 1), losses)
+        steps = path.steps_until(GOAL)[0, 0]
+        if np.isfinite(steps):
             return Outcome(
-                f"The loss is below {GOAL:g} from step {steps} on. Can you do it in fewer?", goal_reached=True
+                f"The loss is below {GOAL:g} from step {steps:.0f} on. Can you do it in fewer?", goal_reached=True
             )
-        end = path.losses[-1]
-        if not end < path.losses[0]:
+        end = losses[-1]
+        if not end < losses[0]:
             return Outcome(f"The path diverges: after {STEPS} steps the loss is {end:.2g}. Smaller steps are needed.")
         return Outcome(f"After {STEPS} steps the loss is {end:.2g}.")
 

@@ -1,0 +1,344 @@
+"""Draw a learning-rate schedule by its knots, train a real network with it, and compare the runs."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import ipywidgets
+import numpy as np
+from torch import nn
+
+from nnopt_lab import models
+from nnopt_lab.arguments import require_integer
+from nnopt_lab.datasets.image_data import ImageData
+from nnopt_lab.plotting import schedules as drawing
+from nnopt_lab.schedules import SCHEDULES, Schedule, area, knots
+from nnopt_lab.training import Controls, StepRecord, TrainingDiverged, TrainingSettings, drive, fit
+from nnopt_lab.widgets import background, cells
+from nnopt_lab.widgets.background import BackgroundRun
+from nnopt_lab.widgets.controls import log_slider, menu, weakly
+from nnopt_lab.widgets.display import Displayed
+from nnopt_lab.widgets.explorer import Explorer, Outcome, explore
+from nnopt_lab.widgets.live_curves import Pacer
+from nnopt_lab.widgets.live_figure import LiveFigure
+from nnopt_lab.widgets.run_overlay import RunOverlay
+
+OWN = "own"
+STEPS_DRAWN = 200
+RATES = 1e-3, 2.0
+
+
+def design_schedule(
+    data: ImageData,
+    *,
+    model: Callable[[], nn.Module] | None = None,
+    settings: TrainingSettings | None = None,
+    knot_count: int = 6,
+    state: str | None = None,
+) -> ScheduleDesigner:
+    """Return a designer of learning-rate schedules: knots to drag, the area under the curve, and real runs.
+
+    Parameters
+    ----------
+    data : ImageData
+        Trained and validated on; see `ImageData.with_train_size` for short runs.
+    model : callable, optional
+        Builds the untrained network, the same each time; default: the article's CNN from one seed.
+    settings : TrainingSettings, optional
+        Of every run; its ``schedule`` must be ``"constant"``. Its rate is where the peak's slider starts.
+        Default: one epoch of SGD with momentum, batches of 64.
+    knot_count : int
+        How many knots there are, at equal distances.
+    state : str, optional
+        Where the controls start, as the Share button shows it, or a part of it: ``"schedule=cosine peak=0.05"``.
+
+    Raises
+    ------
+    ValueError
+        If the settings have another schedule, or ``state`` has a name or value that does not exist.
+    """
+    knot_count = require_integer("knot_count", knot_count, at_least=2, at_most=11)
+    settings = settings or TrainingSettings(
+        epochs=1.0, batch_size=64, learning_rate=0.05, schedule="constant", evaluate_every_epochs=0.25
+    )
+    if settings.schedule != "constant":
+        raise ValueError(
+            f"settings.schedule is {settings.schedule!r}, but it must be 'constant': the designer sets it."
+        )
+    build = model or partial(models.build, "article_cnn", num_classes=data.num_classes)
+    return ScheduleDesigner(build, data, settings, knot_count=knot_count, state=state)
+
+
+def _records(
+    build: Callable[[], nn.Module], data: ImageData, settings: TrainingSettings, schedule: Schedule, peak: float
+) -> Iterator[StepRecord]:
+    controls = Controls(peak, settings.momentum, settings.batch_size)
+    return drive(fit(build(), data, settings, controls=controls), controls, rates=schedule)
+
+
+class ScheduleDesigner(Displayed):
+    """What `design_schedule` shows; everything its buttons do can be called from code too.
+
+    Attributes
+    ----------
+    explorer : Explorer
+        The knots and the curve; its ``controls`` are ``schedule``, ``peak`` and ``factor_0``, ``factor_1``, …
+    runs : dict
+        The records of each run so far, by its label.
+    run : BackgroundRun or None
+        The newest.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        data: ImageData,
+        settings: TrainingSettings,
+        *,
+        knot_count: int,
+        state: str | None,
+    ) -> None:
+        self.runs: dict[str, list[StepRecord]] = {}
+        self.run: BackgroundRun[StepRecord] | None = None
+        self._build, self._data, self._settings = build, data, settings
+        self._ended: dict[str, str] = {}
+        self._count = 0
+        self._curve = _Curve(knot_count, settings.learning_rate)
+        self.explorer: Explorer = self._curve.explorer(state)
+        self._overlay = RunOverlay(settings.epochs, data.label)
+        self._pacer = Pacer()
+        self._build_widgets()
+        self._show_state()
+        cells.register(self)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule as it is drawn now."""
+        return self._curve.schedule(self.explorer.values())
+
+    @property
+    def view(self) -> ipywidgets.Widget:
+        """All of it in one box."""
+        return self._box
+
+    def train(self) -> None:
+        """Train a fresh network with the present schedule in the background; a run under way is stopped."""
+        self.stop()
+        if self.run is not None and self.run.state not in background.ENDED:
+            self.run.wait()
+        peak = float(self.explorer.controls["peak"].value)
+        self._count += 1
+        self._label = f"{self._count}: {self.schedule.title}, {peak:.3g}"
+        self.runs[self._label] = []
+        self._overlay.add(self._label)
+        self._pacer = Pacer()
+        self.run = BackgroundRun(
+            partial(_records, self._build, self._data, self._settings, self.schedule, peak),
+            on_item=weakly(self._receive),
+            on_change=weakly(self._show_state),
+        )
+        self.run.start()
+
+    def stop(self) -> None:
+        """End the run under way after its present step."""
+        if self.run is not None:
+            self.run.stop()
+
+    def clear(self) -> None:
+        """Forget all runs."""
+        self.stop()
+        if self.run is not None:
+            self.run.wait()
+        self.runs.clear()
+        self._ended.clear()
+        self._overlay.clear()
+        self._show_state()
+
+    def wait(self, timeout_s: float | None = None) -> ScheduleDesigner:
+        """Block until the run has ended (one is started if there was none) and return the designer.
+
+        A run that diverged returns too; its line says so.
+
+        Raises
+        ------
+        Exception
+            Whatever else ended the run.
+        """
+        if self.run is None:
+            self.train()
+        assert self.run is not None
+        self.run.wait(timeout_s)
+        self._show_state()
+        self.update_displayed()
+        if self.run.error is not None and not isinstance(self.run.error, TrainingDiverged):
+            raise self.run.error
+        return self
+
+    def abandon(self) -> None:
+        """Stop; called when the cell that made this is run again."""
+        self.stop()
+
+    def picture(self) -> tuple[bytes, int, int]:
+        """Return the runs' picture, or before the first run that of the schedule, with its size in layout pixels."""
+        return (self._overlay.live if self.runs else self.explorer.figure).picture()
+
+    def alt_text(self) -> str:
+        """Return the schedule, and how the runs stand, in words."""
+        return f"{self.explorer.alt_text()} {self.summary()}"
+
+    def summary(self) -> str:
+        """Return one line for each run."""
+        if not self.runs:
+            return f"No run yet: press Train. A run takes {self._settings.epochs:g} epochs on {self._data.label}."
+        return "\n".join(f"{label}: {self._standing(label)}" for label in self.runs)
+
+    def _standing(self, label: str) -> str:
+        records = self.runs[label]
+        measured = next((record.validation for record in reversed(records) if record.validation), None)
+        says = f"validation accuracy {measured.accuracy:.1%}, loss {measured.loss:.3f}" if measured else "no result yet"
+        return f"{says} after {records[-1].epoch if records else 0:.2f} epochs ({self._ended.get(label, 'under way')})"
+
+    def _build_widgets(self) -> None:
+        button = ipywidgets.Layout(width="104px")
+        self.train_button = ipywidgets.Button(description="Train", icon="play", button_style="primary", layout=button)
+        self.stop_button = ipywidgets.Button(description="Stop", icon="stop", layout=button)
+        self.clear_button = ipywidgets.Button(description="Clear runs", icon="trash", layout=button)
+        self.train_button.on_click(weakly(self._press_train))
+        self.stop_button.on_click(weakly(self._press_stop))
+        self.clear_button.on_click(weakly(self._press_clear))
+        self.progress = ipywidgets.FloatProgress(min=0.0, max=1.0, layout=ipywidgets.Layout(width="230px"))
+        self.status = ipywidgets.HTML(layout=ipywidgets.Layout(max_width="860px"))
+        row = ipywidgets.Layout(flex_flow="row wrap", align_items="center", max_width="880px")
+        live = self._overlay.live
+        self._box = ipywidgets.VBox(
+            [
+                self.explorer.view,
+                ipywidgets.HBox([self.train_button, self.stop_button, self.clear_button, self.progress], layout=row),
+                live.view,
+                live.caption,
+                self.status,
+            ],
+            layout=ipywidgets.Layout(align_items="flex-start"),
+        )
+
+    def _press_train(self, _: object) -> None:
+        self.train()
+
+    def _press_stop(self, _: object) -> None:
+        self.stop()
+
+    def _press_clear(self, _: object) -> None:
+        self.clear()
+
+    def _receive(self, record: StepRecord) -> None:
+        self.runs[self._label].append(record)
+        self._overlay.append(self._label, record)
+        if self._pacer.is_due():
+            self._pacer.spend(self._show_progress)
+
+    def _show_progress(self) -> None:
+        self._overlay.draw()
+        records = self.runs.get(getattr(self, "_label", ""), [])
+        self.progress.value = records[-1].progress if records else 0.0
+
+    def _show_state(self) -> None:
+        state = self.run.state if self.run else background.READY
+        if self.run is not None and state in background.ENDED and self._label in self.runs:
+            diverged = isinstance(self.run.error, TrainingDiverged)
+            self._ended[self._label] = "diverged" if diverged else state
+        self.stop_button.disabled = state != background.RUNNING
+        self.progress.bar_style = {background.FINISHED: "success", background.FAILED: "danger"}.get(state, "")
+        self._show_progress()
+        lines = html.escape(self.summary()).replace("\n", "<br>")
+        self.status.value = f'<div role="status" style="line-height:1.5">{lines}</div>'
+
+
+class _Curve:
+    """The schedule that is being designed: its controls, and its picture."""
+
+    def __init__(self, knot_count: int, peak: float) -> None:
+        self._places = np.linspace(0, 1, knot_count)
+        self._factors = [f"factor_{index}" for index in range(knot_count)]
+        self._choosing = False
+        self.controls: dict[str, ipywidgets.Widget] = {
+            "schedule": menu(
+                "schedule", {**{s.title: name for name, s in SCHEDULES.items()}, "your own knots": OWN}, value="fixed"
+            ),
+            "peak": log_slider("peak rate", low=min(RATES[0], peak), high=max(RATES[1], peak), value=peak),
+        }
+        for name, place in zip(self._factors, self._places, strict=True):
+            self.controls[name] = ipywidgets.FloatSlider(
+                description=f"{place:.0%}",
+                min=0.0,
+                max=1.0,
+                value=1.0,
+                step=0.01,
+                orientation="vertical",
+                readout_format=".2f",
+                layout=ipywidgets.Layout(height="130px", width="62px"),
+            )
+
+    def explorer(self, state: str | None) -> Explorer:
+        """Return the explorer of the curve."""
+        live = LiveFigure(
+            width_px=860,
+            height_px=230,
+            alt="The learning rate over the run, the area under it shaded, and its knots.",
+        )
+        (ax,) = live.axes
+        drawing.prepare_schedule(ax)
+        live.describe(ax, title="Learning rate (drag the knots by the sliders above)", x="share of the run")
+        artists = drawing.add_schedule(ax)
+        for artist in artists:
+            live.animate(artist)
+
+        def update(**values: float | str) -> Outcome:
+            schedule, peak = self.schedule(values), float(values["peak"])
+            factors = schedule.factors(STEPS_DRAWN)
+            knot_factors = np.array([values[name] for name in self._factors])
+            ax.set_ylim(0, 1.08 * peak)
+            drawing.move_schedule(artists, peak * factors, self._places, peak * knot_factors)
+            share = area(factors)
+            return Outcome(
+                f"The area under the curve is {share:.0%} of a fixed rate's; the mean rate is {share * peak:.3g}."
+            )
+
+        return explore(
+            live,
+            update,
+            controls=self.controls,
+            goal="train with a fixed rate, then beat its validation accuracy with a schedule of the same peak.",
+            call="design_schedule(data, ",
+            follow={"schedule": self._choose, **dict.fromkeys(self._factors, self._drag)},
+            state=state,
+        )
+
+    def schedule(self, values: dict[str, float | str]) -> Schedule:
+        """Return the schedule that the controls' values stand for."""
+        chosen = str(values["schedule"])
+        if chosen != OWN:
+            return SCHEDULES[chosen]
+        return knots([(place, float(values[name])) for place, name in zip(self._places, self._factors, strict=True)])
+
+    def _choose(self, name: str) -> None:
+        if name == OWN:
+            return
+        self._choosing = True
+        try:
+            for factor, value in self._knots_of(name).items():
+                self.controls[factor].value = value
+        finally:
+            self._choosing = False
+
+    def _drag(self, _: float) -> None:
+        chosen = str(self.controls["schedule"].value)
+        if self._choosing or chosen == OWN:
+            return
+        if any(self.controls[name].value != value for name, value in self._knots_of(chosen).items()):
+            self.controls["schedule"].value = OWN
+
+    def _knots_of(self, name: str) -> dict[str, float]:
+        places = zip(self._factors, self._places, strict=True)
+        return {factor: round(SCHEDULES[name](place), 2) for factor, place in places}

@@ -1,0 +1,443 @@
+"""Lesson 2's checks: the reference passes, the stub is not attempted, and each usual wrong answer gets its own hint."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nnopt_lab import models
+from nnopt_lab.exercises import Verdict, lesson02
+from nnopt_lab.training import TrainingSettings, fit
+
+
+def stub(*arguments, **named):
+    raise NotImplementedError("your code here")
+
+
+def right_schedule(step, *, total_steps, warmup_steps, peak, floor):
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    share = (step - warmup_steps) / (total_steps - warmup_steps)
+    return floor + (peak - floor) * (1 + math.cos(math.pi * share)) / 2
+
+
+def right_scaling(batch_size, *, base_batch, base_rate, pictures):
+    return base_rate * batch_size / base_batch, math.ceil(pictures / batch_size)
+
+
+def right_law(first, second):
+    (b1, s1), (b2, s2) = first, second
+    examples = (s1 - s2) / (1 / b1 - 1 / b2)
+    least = s1 - examples / b1
+    return least, examples / least
+
+
+def right_decay(theta, gradient, adam, *, learning_rate, decay, decoupled):
+    if decoupled:
+        return theta - learning_rate * (adam(gradient) + decay * theta)
+    return theta - learning_rate * adam(gradient + decay * theta)
+
+
+def right_stop(losses, *, patience):
+    kept = 0
+    for index, loss in enumerate(losses):
+        if loss < losses[kept]:
+            kept = index
+        if index - kept >= patience:
+            return kept, index + 1
+    return kept, len(losses)
+
+
+def right_plan(factors, *, learning_rate, batch_size, largest_batch):
+    sizes = [min(round(batch_size / factor), largest_batch) for factor in factors]
+    rates = [learning_rate * factor * size / batch_size for factor, size in zip(factors, sizes, strict=True)]
+    return rates, sizes
+
+
+def right_cosine(epochs, steps_per_epoch, peak):
+    total = epochs * steps_per_epoch
+    return [peak * (1 + math.cos(math.pi * step / total)) / 2 for step in range(total)]
+
+
+REFERENCES = [
+    (lesson02.warmup_cosine, right_schedule),
+    (lesson02.scale_linearly, right_scaling),
+    (lesson02.fit_batch_law, right_law),
+    (lesson02.step_with_decay, right_decay),
+    (lesson02.stop_early, right_stop),
+    (lesson02.same_noise, right_plan),
+    (lesson02.cosine_rates, right_cosine),
+]
+
+
+@pytest.mark.parametrize(("check", "answer"), REFERENCES, ids=lambda value: getattr(value, "__name__", ""))
+def test_the_reference_passes_and_the_stub_is_not_attempted(check, answer) -> None:
+    for _ in range(20):  # the checks draw new cases each time
+        assert check(answer).passed, check(answer).message
+    verdict = check(stub)
+    assert not verdict.attempted and not verdict.passed
+
+
+def decay_in_two_steps(theta, gradient, adam, *, learning_rate, decay, decoupled):
+    if not decoupled:
+        gradient = gradient + decay * theta
+    theta = theta * (1 - learning_rate * decay * decoupled)
+    return theta - learning_rate * adam(gradient)
+
+
+def plan_rounded_down(factors, *, learning_rate, batch_size, largest_batch):
+    sizes = np.minimum((batch_size / np.array(factors)).astype(int), largest_batch)
+    return np.where(sizes < largest_batch, learning_rate, learning_rate * np.array(factors) * sizes / batch_size), sizes
+
+
+def stop_by_counting(losses, *, patience):
+    best, kept, since = math.inf, 0, 0
+    for index, loss in enumerate(losses):
+        if loss < best:
+            best, kept, since = loss, index, 0
+        else:
+            since += 1
+            if since == patience:
+                return np.array([kept, index + 1])
+    return torch.tensor([kept, len(losses)])
+
+
+OTHER_RIGHT_ANSWERS = {
+    "schedule in tensors": (lesson02.warmup_cosine, lambda *a, **k: torch.tensor(right_schedule(*a, **k))),
+    "schedule in NumPy": (lesson02.warmup_cosine, lambda *a, **k: np.float64(right_schedule(*a, **k))),
+    "scaling in a list, steps from np.int64": (
+        lesson02.scale_linearly,
+        lambda *a, **k: [right_scaling(*a, **k)[0], np.int64(right_scaling(*a, **k)[1])],
+    ),
+    "steps by negative division": (
+        lesson02.scale_linearly,
+        lambda b, *, base_batch, base_rate, pictures: (base_rate / base_batch * b, -(-pictures // b)),
+    ),
+    "law by solving": (
+        lesson02.fit_batch_law,
+        lambda one, two: law_by_solving(one, two),
+    ),
+    "decay in two steps": (lesson02.step_with_decay, decay_in_two_steps),
+    "decay in place on a copy": (
+        lesson02.step_with_decay,
+        lambda theta, *a, **k: right_decay(theta.clone().requires_grad_(), *a, **k),
+    ),
+    "stop by counting": (lesson02.stop_early, stop_by_counting),
+    "plan rounded down, in arrays": (lesson02.same_noise, plan_rounded_down),
+    "plan in tensors": (
+        lesson02.same_noise,
+        lambda *a, **k: [torch.tensor(part) for part in right_plan(*a, **k)],
+    ),
+    "cosine by epoch": (
+        lesson02.cosine_rates,
+        lambda epochs, steps, peak: [
+            peak * (1 + math.cos(math.pi * epoch / epochs)) / 2 for epoch in range(epochs) for _ in range(steps)
+        ],
+    ),
+    "cosine by torch": (lesson02.cosine_rates, lambda epochs, steps, peak: cosine_by_torch(epochs * steps, peak)),
+}
+
+
+def law_by_solving(first, second):
+    system = np.array([[1, 1 / first[0]], [1, 1 / second[0]]])
+    least, examples = np.linalg.solve(system, np.array([first[1], second[1]]))
+    return least, examples / least
+
+
+def cosine_by_torch(total, peak):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+    rates = []
+    for _ in range(total):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize("name", OTHER_RIGHT_ANSWERS)
+def test_right_answers_in_other_forms_pass(name: str) -> None:
+    check, answer = OTHER_RIGHT_ANSWERS[name]
+    assert check(answer).passed, check(answer).message
+
+
+@pytest.mark.parametrize(("check", "answer"), REFERENCES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_table_of_earlier_answers_does_not_pass(check, answer) -> None:
+    table: list = []
+
+    def noting(*arguments, **named):
+        table.append(answer(*arguments, **named))
+        return table[-1]
+
+    assert check(noting).passed
+    noted = iter([*table, *table])
+    verdict = check(lambda *arguments, **named: next(noted))
+    assert verdict.attempted and not verdict.passed
+
+
+def schedule(formula, warmup=lambda step, w, peak, floor: peak * (step + 1) / w):
+    """Return a schedule with ``formula(share, peak, floor)`` after the warm-up."""
+
+    def rate(step, *, total_steps, warmup_steps, peak, floor):
+        if step < warmup_steps:
+            return warmup(step, warmup_steps, peak, floor)
+        return formula((step - warmup_steps) / (total_steps - warmup_steps), peak, floor)
+
+    return rate
+
+
+def half_cosine(share, peak, floor):
+    return floor + (peak - floor) * (1 + math.cos(math.pi * share)) / 2
+
+
+def scaling(rate, steps=lambda pictures, b, base: math.ceil(pictures / b)):
+    return lambda b, *, base_batch, base_rate, pictures: (
+        rate(base_rate, b / base_batch),
+        steps(pictures, b, base_batch),
+    )
+
+
+def law_over_batch(first, second):
+    slope = (second[1] - first[1]) / (second[0] - first[0])
+    least = first[1] - slope * first[0]
+    return least, slope / least
+
+
+def decayed_by(l2=None, other=None):
+    """Return an answer with one of its two branches replaced: (theta, gradient, adam, rate, decay) -> theta."""
+
+    def step(theta, gradient, adam, *, learning_rate, decay, decoupled):
+        branch = other if decoupled else l2
+        if branch is not None:
+            return branch(theta, gradient, adam, learning_rate, decay)
+        return right_decay(theta, gradient, adam, learning_rate=learning_rate, decay=decay, decoupled=decoupled)
+
+    return step
+
+
+def decay_in_place(theta, gradient, adam, *, learning_rate, decay, decoupled):
+    theta -= learning_rate * (adam(gradient) + decay * theta)
+    return theta
+
+
+def stop_with(better, patience_change=0):
+    """Return early stopping that calls a loss better by ``better(loss, best, before)``."""
+
+    def stop(losses, *, patience):
+        return lesson02._stop(losses, max(1, patience + patience_change), better)
+
+    return stop
+
+
+def stop_in_all(losses, *, patience):
+    kept, worse = 0, 0
+    for index, loss in enumerate(losses):
+        if loss < losses[kept]:
+            kept = index
+        elif index:
+            worse += 1
+        if worse >= patience:
+            return kept, index + 1
+    return kept, len(losses)
+
+
+def plan(rate, size):
+    """Return a plan from ``rate(rate, factor)`` and ``size(batch, factor, largest)``."""
+    return lambda factors, *, learning_rate, batch_size, largest_batch: (
+        [rate(learning_rate, factor) for factor in factors],
+        [size(batch_size, factor, largest_batch) for factor in factors],
+    )
+
+
+def fixed(rate, factor):
+    return rate
+
+
+def decayed(rate, factor):
+    return rate * factor
+
+
+def wrong_unit(epochs, steps, peak):
+    total = epochs * steps
+    return [peak * (1 + math.cos(math.pi * epoch / total)) / 2 for epoch in range(epochs) for _ in range(steps)]
+
+
+class EqualToEverything:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+WRONG = [
+    (lesson02.warmup_cosine, schedule(half_cosine, lambda s, w, p, f: p * s / w), "is lost"),
+    (lesson02.warmup_cosine, schedule(half_cosine, lambda s, w, p, f: f + (p - f) * (s + 1) / w), "not from the floor"),
+    (lesson02.warmup_cosine, schedule(half_cosine, lambda s, w, p, f: p), "straight line"),
+    (
+        lesson02.warmup_cosine,
+        lambda step, *, total_steps, warmup_steps, peak, floor: (
+            peak * (step + 1) / warmup_steps if step < warmup_steps else half_cosine(step / total_steps, peak, floor)
+        ),
+        "begins where the warm-up ends",
+    ),
+    (
+        lesson02.warmup_cosine,
+        lambda step, *, total_steps, warmup_steps, peak, floor: min(
+            peak * (step + 1) / warmup_steps,
+            right_schedule(step, total_steps=total_steps, warmup_steps=warmup_steps, peak=peak, floor=floor),
+        ),
+        "divides by zero",
+    ),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: f + (p - f) * math.cos(math.pi * x)), "1 down to −1"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: f + (p - f) * (1 + math.cos(math.pi * x))), "halve"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: f + (p - f) * (1 + math.cos(180 * x)) / 2), "radians"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: f + (p - f) * math.cos(math.pi * x / 2)), "quarter"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: p - (p - f) * x), "falls slowly"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: half_cosine(x, p, 0)), "floor is missing"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: f + half_cosine(x, p, 0)), "under the whole curve"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: p), "half a cosine"),
+    (lesson02.warmup_cosine, lambda *a, **k: None, "is None"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate / k), "other way round"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * math.sqrt(k)), "square-root rule"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate), "has not changed"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: 7 * rate * k), "the rate is 0.4"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n // b), "round up"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n // base), "new batch size"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n / b), "whole number"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n), "take 88 steps"),
+    (lesson02.scale_linearly, lambda b, **k: 0.4, "return two numbers"),
+    (lesson02.fit_batch_law, law_over_batch, "not over batch"),
+    (lesson02.fit_batch_law, lambda a, b: right_law(a, b)[::-1], "swapped"),
+    (lesson02.fit_batch_law, lambda a, b: (min(a[1], b[1]), 1.0), "endless batch"),
+    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], math.prod(right_law(a, b))), "fewest examples"),
+    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], 1 / right_law(a, b)[1]), "upside down"),
+    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], 5.0), "not 5.0"),
+    (lesson02.fit_batch_law, lambda a, b: (1.0, 5.0), "S_min is 200.0, not 1.0"),
+    (lesson02.fit_batch_law, lambda a, b: EqualToEverything(), "return two numbers"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * a(g)), "decoupled=False: the weights do not"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - r * a(g)), "True: the weights do not"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * a(g + 2 * d * t)), "factor of 2"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * a(g - d * t)), "wrong sign"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - r * (a(g) - d * t)), "wrong sign"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - r * a(g) - d * t), "multiplied by the learn"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - r * a(g + d * t)), "this is L2"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (a(g) + d * t)), "this is the decoupled"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: (t - r * a(g)) * (1 - r * d)), "came in"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (g + d * t)), "never called"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (a(g) + a(d * t))), "2 times"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t + 0 * a(g)), "after one step theta is"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: a(g).norm()), "shape"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: [a(g), None][1]), "None"),
+    (lesson02.step_with_decay, decay_in_place, "has changed"),
+    (lesson02.stop_early, lambda losses, *, patience: (int(np.argmin(losses)), len(losses)), "never stops"),
+    (
+        lesson02.stop_early,
+        lambda losses, *, patience: (int(np.argmin(losses)), right_stop(losses, patience=patience)[1]),
+        "into the future",
+    ),
+    (
+        lesson02.stop_early,
+        lambda losses, *, patience: (
+            right_stop(losses, patience=patience)[1] - 1,
+            right_stop(losses, patience=patience)[1],
+        ),
+        "best ones back",
+    ),
+    (lesson02.stop_early, lambda losses, *, patience: right_stop(losses, patience=patience)[::-1], "swapped"),
+    (
+        lesson02.stop_early,
+        lambda losses, *, patience: (
+            right_stop(losses, patience=patience)[0] + 1,
+            right_stop(losses, patience=patience)[1],
+        ),
+        "count from 0",
+    ),
+    (
+        lesson02.stop_early,
+        lambda losses, *, patience: (
+            right_stop(losses, patience=patience)[0],
+            right_stop(losses, patience=patience)[1] - 1,
+        ),
+        "counts too",
+    ),
+    (lesson02.stop_early, stop_with(lambda loss, best, before: loss < best, 1), "late"),
+    (lesson02.stop_early, stop_with(lambda loss, best, before: loss < best, -1), "one evaluation early"),
+    (lesson02.stop_early, stop_with(lambda loss, best, before: loss <= best), "not a better one"),
+    (lesson02.stop_early, stop_with(lambda loss, best, before: loss < before), "the one before"),
+    (lesson02.stop_early, stop_in_all, "in a row"),
+    (lesson02.stop_early, lambda losses, *, patience: (0.0, 1.0), "ints"),
+    (lesson02.stop_early, lambda losses, *, patience: (0, 0), "not 0 of 0"),
+    (lesson02.stop_early, lambda losses, *, patience: 3, "return two numbers"),
+    (
+        lesson02.same_noise,
+        plan(decayed, lambda b, f, most: round(b * f)),
+        "10.0%. A smaller batch is noisier: shrinking",
+    ),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: round(b * f)), "noisier and noisier"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: b), "Nothing changes"),
+    (lesson02.same_noise, plan(decayed, lambda b, f, most: b), "rate does the work"),
+    (lesson02.same_noise, plan(decayed, lambda b, f, most: round(b / f)), "one of the two"),
+    (lesson02.same_noise, plan(decayed, lambda b, f, most: min(round(b / f), most)), "one of the two"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: min(round(b / math.sqrt(f)), most)), "not by its root"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: round(b / f)), "beyond largest_batch"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: min(round(b / f), most)), "can grow no more"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: min(b / f, most)), "an int"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: most + 1), "more than largest_batch"),
+    (lesson02.same_noise, plan(lambda r, f: r * f * 2, lambda b, f, most: 2 * b), "the batch can be"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: 0), "should be"),
+    (lesson02.same_noise, lambda factors, **k: (factors, [1]), "shape"),
+    (lesson02.same_noise, lambda factors, **k: 3, "two lists"),
+    (lesson02.same_noise, lambda factors, **k: (EqualToEverything(), EqualToEverything()), "EqualToEverything"),
+    (lesson02.cosine_rates, wrong_unit, "100% of the peak: the schedule is told its length in steps"),
+    (
+        lesson02.cosine_rates,
+        lambda epochs, steps, peak: [
+            peak * (1 + math.cos(math.pi * step / epochs)) / 2 for step in range(epochs * steps)
+        ],
+        "down and up again 50 times",
+    ),
+    (
+        lesson02.cosine_rates,
+        lambda epochs, steps, peak: [peak * (1 - step / epochs / steps) for step in range(epochs * steps)],
+        "half a cosine",
+    ),
+    (lesson02.cosine_rates, lambda epochs, steps, peak: [peak] * epochs, "shape"),
+]
+
+
+@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
+def test_each_usual_wrong_answer_gets_its_own_hint(check, answer, hint: str) -> None:
+    verdict: Verdict = check(answer)
+    assert verdict.attempted and not verdict.passed
+    assert re.search(hint, verdict.message), verdict.message
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [("L2", torch.optim.Adam), ("decoupled", torch.optim.AdamW)])
+def test_the_check_decays_as_torch_does(name: str, optimizer) -> None:
+    generator = torch.Generator().manual_seed(1)
+    start = torch.randn(5, dtype=torch.float64, generator=generator)
+    gradients = torch.randn(12, 5, dtype=torch.float64, generator=generator)
+    theta = start.clone().requires_grad_()
+    by_torch, path = optimizer([theta], lr=0.05, weight_decay=0.2), []
+    for gradient in gradients:
+        theta.grad = gradient.clone()
+        by_torch.step()
+        path.append(theta.detach().clone())
+    ours = lesson02._path(lesson02._DECAYS[name], start, gradients)
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(ours, path, strict=True))
+
+
+def test_the_check_stops_as_fit_does(standin_data) -> None:
+    few = replace(standin_data.with_train_size(60), validation=standin_data.validation.take(60))
+    settings = TrainingSettings(epochs=40, batch_size=20, learning_rate=0.1, schedule="constant")
+    whole = [record.validation.loss for record in fit(models.build("article_cnn"), few, settings) if record.validation]
+    kept, made = right_stop(whole, patience=3)
+    model = models.build("article_cnn")
+    stopped = [r for r in fit(model, few, replace(settings, early_stopping_epochs=3)) if r.validation]
+    assert len(stopped) == made < len(whole)
+    assert stopped[kept].validation.loss == min(record.validation.loss for record in stopped)
