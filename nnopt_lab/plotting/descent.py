@@ -47,8 +47,8 @@ def draw_surface(surface: Surface, ax: Axes | None = None) -> Axes:
         ax.grid(False)
         if len(levels) > 1:
             shades = np.linspace(0, 1, len(levels) - 1)
-            ax.contourf(x, y, heights, levels=levels, colors=LOW_TO_HIGH(shades), zorder=0)
-            ax.contour(x, y, heights, levels=levels[1:-1], colors="white", linewidths=0.8, linestyles="solid", zorder=0)
+            bands = ax.contourf(x, y, heights, levels=levels, colors=LOW_TO_HIGH(shades), antialiased=True, zorder=0)
+            bands.set(edgecolor="white", linewidth=0.8)  # the contours are the bands' edges: no second set to compute
         ax.plot(*surface.minima.T, "*", color=INK, markersize=11, markeredgecolor="white", linestyle="none", zorder=1)
         ax.set(xlim=surface.window[0], ylim=surface.window[1], xlabel="x", ylabel="y", title=surface.title)
     return ax
