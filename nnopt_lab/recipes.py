@@ -293,7 +293,9 @@ def _write_result(
 
 def describe_machine() -> dict[str, object]:
     """Return what a reader of a measured number needs to know of the machine."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    on_cpu = f"CPU, {threads} thread" + ("" if threads == 1 else "s")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else on_cpu
     return {
         "device": device,
         "processor": platform.machine(),

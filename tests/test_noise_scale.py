@@ -49,6 +49,14 @@ def test_it_is_the_trace_over_the_square_of_the_gradient(tiny_data, small_model)
     assert found.high / found.low < 1.5
 
 
+def test_the_square_of_a_batchs_gradient_falls_to_twice_the_signal_at_the_noise_scale(tiny_data, small_model):
+    found = measure_noise_scale(small_model, tiny_data, small=4, large=64, draws=200)
+    assert found.squared_norm(found.pictures) == pytest.approx(2 * found.signal)
+    assert found.squared_norm(np.array([4, 64])) == pytest.approx(
+        [found.small_norms.mean(), found.large_norms.mean()], rel=0.1
+    )
+
+
 def test_the_batches_may_be_of_any_two_sizes(tiny_data, small_model):
     signal, noise = exact_signal_and_noise(small_model, tiny_data)
     for small, large in ((1, 8), (2, 32), (16, 64)):

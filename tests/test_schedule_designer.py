@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from waiting import LIMIT_S, wait_until
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import ImageData
@@ -14,15 +14,6 @@ from nnopt_lab.schedules import SCHEDULES
 from nnopt_lab.training import TrainingSettings
 from nnopt_lab.widgets import ScheduleDesigner, design_schedule
 from nnopt_lab.widgets.run_overlay import MOST_RUNS
-
-LIMIT_S = 60.0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def settings(epochs: float = 2.0, learning_rate: float = 0.02) -> TrainingSettings:

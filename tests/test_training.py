@@ -182,6 +182,19 @@ def test_controls_act_at_the_next_step(tiny_data):
     assert seen == [(0.05, 24), (0.01, 34), (0.02, 44)]
 
 
+def test_what_is_done_after_a_step_is_there_when_the_network_is_evaluated(tiny_data):
+    seen = []
+
+    def forget(trained: nn.Module, progress: float) -> None:
+        seen.append(progress)
+        for parameter in trained.parameters():
+            parameter.detach().zero_()
+
+    records = run(tiny_model(), tiny_data, PLAIN, after_step=forget)
+    assert seen == [record.progress for record in records]
+    assert records[-1].validation.loss == pytest.approx(math.log(tiny_data.num_classes))
+
+
 def test_momentum_may_go_to_zero_and_back(tiny_data, monkeypatch):
     model, controls = tiny_model(), Controls.of(PLAIN)
     optimizer, states = build_optimizer(model, PLAIN), []

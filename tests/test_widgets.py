@@ -6,10 +6,11 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import ipywidgets
 import pytest
+from waiting import LIMIT_S, wait_until
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import ImageData
@@ -27,15 +28,6 @@ from nnopt_lab.widgets import (
 )
 from nnopt_lab.widgets.controls import choice, integer_slider, slider
 from nnopt_lab.widgets.live_curves import Pacer
-
-LIMIT_S = 60.0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class Endless:

@@ -162,6 +162,11 @@ def plain(values: object) -> np.ndarray:
     return np.asarray(values, dtype=float) if numbers is None else numbers.numpy()
 
 
+def short(values: object, *, most: int = 6) -> str:
+    """Return the first ``most`` of the student's numbers for a hint."""
+    return "[" + ", ".join(f"{value:.4g}" for value in plain(values).ravel()[:most]) + "]"
+
+
 def rule_out(actual: object, slips: Mapping[str, object], *, name: str = "your answer") -> None:
     """End the check with the hint of the first slip that gives ``actual``; ``slips`` maps hints to wrong results."""
     for hint, wrong in slips.items():

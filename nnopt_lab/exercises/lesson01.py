@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from nnopt_lab.exercises.checking import close, exercise, pair, plain, require, rule_out
+from nnopt_lab.exercises.checking import close, exercise, pair, plain, require, rule_out, short
 from nnopt_lab.momentum import slowest_factor
 
 Array = np.ndarray
@@ -192,12 +192,12 @@ def adam_step(answer: Callable[..., object]) -> None:
                 not close(got_m, beta1 * m + slope),
                 f"{case} m is an average: the new gradient enters with the weight 1 − β₁.",
             )
-            require(close(got_m, new_m), f"{case} m should be {_short(new_m)}, not {_short(got_m)}.")
+            require(close(got_m, new_m), f"{case} m should be {short(new_m)}, not {short(got_m)}.")
             require(
                 not close(got_v, beta2 * v + (1 - beta2) * slope),
                 f"{case} v averages the gradients; it should average their squares.",
             )
-            require(close(got_v, new_v), f"{case} v should be {_short(new_v)}, not {_short(got_v)}.")
+            require(close(got_v, new_v), f"{case} v should be {short(new_v)}, not {short(got_v)}.")
             right = theta - rate * new_m / (1 - beta1**step) / (np.sqrt(new_v / (1 - beta2**step)) + epsilon)
             for hint, wrong in _adam_slips(theta, new_m, new_v, step, options).items():
                 require(
@@ -206,13 +206,9 @@ def adam_step(answer: Callable[..., object]) -> None:
                 )
             require(
                 close(got_theta, right, name="your theta"),
-                f"{case} m and v are right; theta should be {_short(right)}, not {_short(got_theta)}.",
+                f"{case} m and v are right; theta should be {short(right)}, not {short(got_theta)}.",
             )
             theta, m, v = right, new_m, new_v
-
-
-def _short(values: object) -> str:
-    return "[" + ", ".join(f"{value:.4g}" for value in np.ravel(plain(values))) + "]"
 
 
 @exercise(title="The best rate and momentum", points=3, minutes=15)

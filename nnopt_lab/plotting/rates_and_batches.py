@@ -117,7 +117,7 @@ def draw_gradient_noise(
             ax.plot(batch_sizes, norms, style.marker, color=style.color, label=f"{label}: measured")
             ax.plot(
                 size,
-                scale.signal + scale.noise / size,
+                scale.squared_norm(size),
                 style.line_style,
                 color=style.color,
                 label="|G|² + noise / batch",
@@ -125,7 +125,7 @@ def draw_gradient_noise(
             if size[0] < scale.pictures < size[-1]:
                 ax.plot(
                     scale.pictures,
-                    2 * scale.signal,
+                    scale.squared_norm(scale.pictures),
                     "*",
                     color=style.color,
                     markersize=15,

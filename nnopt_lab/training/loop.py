@@ -98,6 +98,7 @@ def fit(
     *,
     controls: Controls | None = None,
     optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] | None = None,
+    after_step: Callable[[nn.Module, float], None] | None = None,
     device: torch.device | str | None = None,
     checkpoint: Path | str | None = None,
     checkpoint_every_s: float = 60.0,
@@ -121,6 +122,9 @@ def fit(
     optimizer : callable, optional
         Takes the trainable parameters and returns what trains them, at a rate that `fit` sets before each step,
         instead of ``settings.optimizer`` and its weight decay. Such a run cannot have a checkpoint.
+    after_step : callable, optional
+        Called with the model and the progress, 0–1, after each optimizer step and before any evaluation: it may
+        change the weights, as pruning does. What it remembers itself is not in the checkpoint.
     device : optional
         Default: a GPU if there is one.
     checkpoint : path, optional
@@ -209,6 +213,8 @@ def fit(
             if position.offset >= size:
                 position.epoch, position.offset = position.epoch + 1, 0
             done += len(indices)
+            if after_step is not None:
+                after_step(model, done / total)
             record = StepRecord(
                 step=position.step,
                 epoch=done / size,

@@ -43,7 +43,7 @@ def explore_clipping(*, state: str | None = None) -> Explorer:
     arrows_axes, turning = live.axes
     drawing.prepare_clipping(arrows_axes)
     drawing.prepare_turning(turning)
-    live.describe(arrows_axes, title="The gradient, clipped", x="∂L/∂x", y="∂L/∂y")
+    live.describe(arrows_axes, title="The gradient, clipped", x="∂J/∂x", y="∂J/∂y")
     live.describe(turning, title="Turned by (degrees)", x="clip limit")
     shapes = [live.animate(shape) for shape in drawing.clip_shapes(arrows_axes)]
     arrows = {name: live.animate(drawing.add_arrow(arrows_axes, name)) for name in drawing.LOOKS}
@@ -86,8 +86,8 @@ def explore_clipping(*, state: str | None = None) -> Explorer:
         live,
         update,
         controls={
-            "x": slider("∂L/∂x", low=-5.0, high=5.0, value=4.0, step=0.1, digits=1),
-            "y": slider("∂L/∂y", low=-5.0, high=5.0, value=1.5, step=0.1, digits=1),
+            "x": slider("∂J/∂x", low=-5.0, high=5.0, value=4.0, step=0.1, digits=1),
+            "y": slider("∂J/∂y", low=-5.0, high=5.0, value=1.5, step=0.1, digits=1),
             "limit": slider("clip limit", low=0.05, high=5.0, value=2.0, step=0.05),
         },
         goal=f"turn the gradient by at least {GOAL_DEGREES}° by clipping its values. Can clipping its norm turn it?",
