@@ -11,7 +11,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PORT ?=
-PYTEST_OPTIONS ?=
+# One file of tests, or one notebook, goes to one worker; each computes on one thread, so that they do not fight.
+PYTEST_OPTIONS ?= --numprocesses=auto --maxprocesses=4 --dist=loadscope
 LAB_OPTIONS ?=
 
 IS_FIT = import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -52,7 +53,7 @@ lab: $(STAMP)
 
 test: $(STAMP)
 	@"$(BIN)/ruff" check .
-	@"$(BIN)/python" -m pytest $(PYTEST_OPTIONS)
+	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest $(PYTEST_OPTIONS)
 
 bench: $(STAMP)
 	@"$(BIN)/python" -m benchmarks

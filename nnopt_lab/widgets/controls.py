@@ -57,7 +57,7 @@ def log_slider(
         max=math.log10(high),
         step=1 / steps_per_decade,
         value=value,
-        readout_format=".2g",
+        readout_format=".2g" if high < 100 else ".3g",  # not 1.0e+2
         style=_STYLE,
         layout=_layout(),
     )
@@ -73,15 +73,34 @@ def choice(description: str, options: Iterable[object], *, value: object) -> ipy
 
 
 def menu(description: str, options: Mapping[str, str], *, value: str) -> ipywidgets.Dropdown:
-    """Return a drop-down menu; ``options`` maps what is shown to its value."""
+    """Return a drop-down menu, wide enough for its longest text; ``options`` maps what is shown to its value."""
+    layout = ipywidgets.Layout(width="max-content", min_width=SLIDER_WIDTH)
     return ipywidgets.Dropdown(
-        description=description, options=list(options.items()), value=value, style=_STYLE, layout=_layout()
+        description=description, options=list(options.items()), value=value, style=_STYLE, layout=layout
     )
 
 
 def set_range(control: ipywidgets.FloatSlider, *, low: float, high: float, value: float) -> None:
     """Give a slider another range and value, in about a hundred steps."""
     _set_on_grid(control, low, high, (high - low) / 100, at=value, value=value)
+
+
+def set_log_range(control: ipywidgets.FloatLogSlider, *, low: float, high: float, value: float) -> None:
+    """Give a log slider another range, and set it to exactly ``value``, or to the end that is nearest."""
+    control.span = math.log10(low), math.log10(high)
+    set_nearest(control, value)
+
+
+def set_nearest(control: ipywidgets.FloatLogSlider, value: float) -> None:
+    """Set a log slider to exactly ``value``, or to the end of its range that is nearest."""
+    low, high = (control.base**end for end in control.span)
+    set_value(control, min(max(value, low), high))
+
+
+def nearest_step(control: ipywidgets.FloatSlider, value: float) -> float:
+    """Return the value nearest to ``value`` at which the handle of ``control`` can stand."""
+    steps = round((min(max(value, control.min), control.max) - control.min) / control.step)
+    return round(control.min + steps * control.step, 9)
 
 
 def set_value(control: ipywidgets.FloatLogSlider, value: float) -> None:

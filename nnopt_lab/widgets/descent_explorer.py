@@ -306,5 +306,5 @@ def _result(steps: float, diverged: bool, losses: np.ndarray, surface: Surface) 
     if np.isfinite(steps):
         return f"there from step {steps:.0f} on"
     if np.isfinite(surface.minimum_loss):
-        return f"ends {losses[-1] - surface.minimum_loss:.2g} above the least loss"
+        return f"ends {losses[-1] - surface.minimum_loss:.3g} above the least loss"
     return f"ends at loss {losses[-1]:.3g}"
