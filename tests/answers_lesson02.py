@@ -78,6 +78,11 @@ def plan_rounded_down(factors, *, learning_rate, batch_size, largest_batch):
     return np.where(sizes < largest_batch, learning_rate, learning_rate * np.array(factors) * sizes / batch_size), sizes
 
 
+def plan_rounded_up(factors, *, learning_rate, batch_size, largest_batch):
+    sizes = tuple(min(math.ceil(batch_size / factor), largest_batch) for factor in factors)
+    return tuple(learning_rate * min(1, largest_batch / (batch_size / factor)) for factor in factors), sizes
+
+
 def stop_by_counting(losses, *, patience):
     best, kept, since = math.inf, 0, 0
     for index, loss in enumerate(losses):
@@ -93,6 +98,7 @@ def stop_by_counting(losses, *, patience):
 OTHER_RIGHT_ANSWERS = {
     "schedule in tensors": (lesson02.warmup_cosine, lambda *a, **k: torch.tensor(right_schedule(*a, **k))),
     "schedule in NumPy": (lesson02.warmup_cosine, lambda *a, **k: np.float64(right_schedule(*a, **k))),
+    "schedule in float32": (lesson02.warmup_cosine, lambda *a, **k: np.float32(right_schedule(*a, **k))),
     "scaling in a list, steps from np.int64": (
         lesson02.scale_linearly,
         lambda *a, **k: [right_scaling(*a, **k)[0], np.int64(right_scaling(*a, **k)[1])],
@@ -105,6 +111,11 @@ OTHER_RIGHT_ANSWERS = {
         lesson02.fit_batch_law,
         lambda one, two: law_by_solving(one, two),
     ),
+    "law in a tensor of float32": (lesson02.fit_batch_law, lambda *a: torch.tensor(right_law(*a))),
+    "law in an array": (lesson02.fit_batch_law, lambda *a: np.array(right_law(*a))),
+    "decay in float32": (lesson02.step_with_decay, lambda theta, *a, **k: right_decay(theta.float(), *a, **k).float()),
+    "decay in NumPy": (lesson02.step_with_decay, lambda theta, *a, **k: right_decay(theta, *a, **k).numpy()),
+    "decay in a list": (lesson02.step_with_decay, lambda theta, *a, **k: right_decay(theta, *a, **k).tolist()),
     "decay in two steps": (lesson02.step_with_decay, decay_in_two_steps),
     "decay in place on a copy": (
         lesson02.step_with_decay,
@@ -112,6 +123,7 @@ OTHER_RIGHT_ANSWERS = {
     ),
     "stop by counting": (lesson02.stop_early, stop_by_counting),
     "plan rounded down, in arrays": (lesson02.same_noise, plan_rounded_down),
+    "plan rounded up, in tuples": (lesson02.same_noise, lambda *a, **k: plan_rounded_up(*a, **k)),
     "plan in tensors": (
         lesson02.same_noise,
         lambda *a, **k: [torch.tensor(part) for part in right_plan(*a, **k)],
@@ -121,6 +133,16 @@ OTHER_RIGHT_ANSWERS = {
         lambda epochs, steps, peak: [
             peak * (1 + math.cos(math.pi * epoch / epochs)) / 2 for epoch in range(epochs) for _ in range(steps)
         ],
+    ),
+    "cosine to zero in the last step": (
+        lesson02.cosine_rates,
+        lambda epochs, steps, peak: peak * (1 + np.cos(np.linspace(0, np.pi, epochs * steps))) / 2,
+    ),
+    "cosine in float32, counted from 1": (
+        lesson02.cosine_rates,
+        lambda epochs, steps, peak: (
+            peak * (1 + torch.cos(math.pi * torch.arange(1, epochs * steps + 1) / (epochs * steps))) / 2
+        ),
     ),
     "cosine by torch": (lesson02.cosine_rates, lambda epochs, steps, peak: cosine_by_torch(epochs * steps, peak)),
 }
@@ -230,6 +252,21 @@ def wrong_unit(epochs, steps, peak):
     return [peak * (1 + math.cos(math.pi * epoch / total)) / 2 for epoch in range(epochs) for _ in range(steps)]
 
 
+def by_epoch(epochs, steps, peak, last, first=0):
+    return [peak * (1 + math.cos(math.pi * (step // steps + first) / last)) / 2 for step in range(epochs * steps)]
+
+
+def stop_at_last_of_equals(losses, *, patience):
+    made = right_stop(losses, patience=patience)[1]
+    return made - 1 - int(np.argmin(losses[:made][::-1])), made
+
+
+def decays_only_at_first(theta, gradient, adam, *, learning_rate, decay, decoupled):
+    return right_decay(
+        theta, gradient, adam, learning_rate=learning_rate, decay=decay * (adam.calls == 0), decoupled=decoupled
+    )
+
+
 class EqualToEverything:
     def __eq__(self, other):
         return True
@@ -264,23 +301,55 @@ WRONG = [
     (lesson02.warmup_cosine, schedule(lambda x, p, f: half_cosine(x, p, 0)), "floor is missing"),
     (lesson02.warmup_cosine, schedule(lambda x, p, f: f + half_cosine(x, p, 0)), "under the whole curve"),
     (lesson02.warmup_cosine, schedule(lambda x, p, f: p), "half a cosine"),
+    (lesson02.warmup_cosine, schedule(half_cosine, lambda s, w, p, f: p * (s + 1) / (w + 1)), "has the peak already"),
+    (
+        lesson02.warmup_cosine,
+        lambda step, *, total_steps, warmup_steps, peak, floor: (
+            peak * (step + 1) / warmup_steps
+            if step < warmup_steps
+            else half_cosine((step + 1 - warmup_steps) / (total_steps - warmup_steps), peak, floor)
+        ),
+        "one step too far",
+    ),
+    (
+        lesson02.warmup_cosine,
+        lambda step, *, total_steps, warmup_steps, peak, floor: (
+            peak * (step + 1) / warmup_steps
+            if step < warmup_steps
+            else half_cosine((step - warmup_steps) / (total_steps - warmup_steps - 1), peak, floor)
+        ),
+        "your last step reaches the floor",
+    ),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: half_cosine(1 - x, p, f)), "rate rises"),
+    (lesson02.warmup_cosine, lambda *a, **k: (yield right_schedule(*a, **k)), "type generator"),
+    (lesson02.warmup_cosine, lambda step, total, warmup, peak, floor: peak, "unexpected keyword"),
     (lesson02.warmup_cosine, lambda *a, **k: None, "is None"),
     (lesson02.scale_linearly, scaling(lambda rate, k: rate / k), "other way round"),
     (lesson02.scale_linearly, scaling(lambda rate, k: rate * math.sqrt(k)), "square-root rule"),
     (lesson02.scale_linearly, scaling(lambda rate, k: rate), "has not changed"),
-    (lesson02.scale_linearly, scaling(lambda rate, k: 7 * rate * k), "the rate is 0.4"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: 7 * rate * k), "the rate is 0.4, not 2.8[.]$"),
     (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n // b), "round up"),
     (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n // base), "new batch size"),
     (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n / b), "whole number"),
     (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n), "take 88 steps"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: n // b + 1), "nothing is left over"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * k, lambda n, b, base: round(n / b)), "round up"),
+    (lesson02.scale_linearly, scaling(lambda rate, k: rate * math.floor(k)), "drops what is left over"),
+    (lesson02.scale_linearly, lambda b, **k: np.array(right_scaling(b, **k)), "an int"),
+    (lesson02.scale_linearly, lambda b, **k: dict(enumerate(right_scaling(b, **k))), "return two numbers"),
     (lesson02.scale_linearly, lambda b, **k: 0.4, "return two numbers"),
     (lesson02.fit_batch_law, law_over_batch, "not over batch"),
     (lesson02.fit_batch_law, lambda a, b: right_law(a, b)[::-1], "swapped"),
     (lesson02.fit_batch_law, lambda a, b: (min(a[1], b[1]), 1.0), "endless batch"),
-    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], math.prod(right_law(a, b))), "fewest examples"),
+    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], math.prod(right_law(a, b))), "divide by S_min"),
     (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], 1 / right_law(a, b)[1]), "upside down"),
-    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], 5.0), "not 5.0"),
-    (lesson02.fit_batch_law, lambda a, b: (1.0, 5.0), "S_min is 200.0, not 1.0"),
+    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], 5.0), "not 5[.]$"),
+    (lesson02.fit_batch_law, lambda a, b: (2 * a[1] - right_law(a, b)[0], 5.0), "look at a sign"),
+    (lesson02.fit_batch_law, lambda a, b: (2 * b[1] - right_law(a, b)[0], 5.0), "look at a sign"),
+    (lesson02.fit_batch_law, lambda a, b: (right_law(a, b)[0], -right_law(a, b)[1]), "wrong sign"),
+    (lesson02.fit_batch_law, lambda a, b: (math.prod(right_law(a, b)), right_law(a, b)[1]), "left of the steps"),
+    (lesson02.fit_batch_law, lambda a, b: (round(right_law(a, b)[0]), round(right_law(a, b)[1])), "is .*, not"),
+    (lesson02.fit_batch_law, lambda a, b: (1.0, 5.0), "S_min is 200.0, not 1[.]$"),
     (lesson02.fit_batch_law, lambda a, b: EqualToEverything(), "return two numbers"),
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * a(g)), "decoupled=False: the weights do not"),
     (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - r * a(g)), "True: the weights do not"),
@@ -291,6 +360,18 @@ WRONG = [
     (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - r * a(g + d * t)), "this is L2"),
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (a(g) + d * t)), "this is the decoupled"),
     (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: (t - r * a(g)) * (1 - r * d)), "came in"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (a(g + d * t) + d * t)), "False: .* twice"),
+    (
+        lesson02.step_with_decay,
+        decayed_by(None, lambda t, g, a, r, d: t - r * (a(g + d * t) + d * t)),
+        "True: .* twice",
+    ),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - a(g + d * t)), "not multiplied by the learning"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - a(g) - r * d * t), "direction is not multip"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t + r * a(g + d * t)), "uphill"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t + r * (a(g) + d * t)), "uphill"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t + r * a(g) - r * d * t), "uphill"),
+    (lesson02.step_with_decay, decays_only_at_first, "after 2 steps theta is"),
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (g + d * t)), "never called"),
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (a(g) + a(d * t))), "2 times"),
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t + 0 * a(g)), "after one step theta is"),
@@ -333,6 +414,16 @@ WRONG = [
     (lesson02.stop_early, stop_with(lambda loss, best, before: loss <= best), "not a better one"),
     (lesson02.stop_early, stop_with(lambda loss, best, before: loss < before), "the one before"),
     (lesson02.stop_early, stop_in_all, "in a row"),
+    (lesson02.stop_early, stop_at_last_of_equals, "keep the first of the two"),
+    (
+        lesson02.stop_early,
+        lambda losses, *, patience: (
+            right_stop(losses, patience=patience)[1] - 1 - patience,
+            right_stop(losses, patience=patience)[1],
+        ),
+        "need not lie patience evaluations back",
+    ),
+    (lesson02.stop_early, lambda losses, *, patience: (None, 3), "None and 3"),
     (lesson02.stop_early, lambda losses, *, patience: (0.0, 1.0), "ints"),
     (lesson02.stop_early, lambda losses, *, patience: (0, 0), "not 0 of 0"),
     (lesson02.stop_early, lambda losses, *, patience: 3, "return two numbers"),
@@ -352,7 +443,13 @@ WRONG = [
     (lesson02.same_noise, plan(fixed, lambda b, f, most: min(b / f, most)), "an int"),
     (lesson02.same_noise, plan(fixed, lambda b, f, most: most + 1), "more than largest_batch"),
     (lesson02.same_noise, plan(lambda r, f: r * f * 2, lambda b, f, most: 2 * b), "the batch can be"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: 0), "should be"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: 0), "at least one picture"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: -b), "at least one picture"),
+    (lesson02.same_noise, plan(fixed, lambda b, f, most: math.nan), "at least one picture"),
+    (lesson02.same_noise, lambda factors, **k: right_plan(list(np.cumprod(factors)), **k), "do not multiply them"),
+    (lesson02.same_noise, lambda factors, **k: (part for part in right_plan(factors, **k)), "two lists"),
+    (lesson02.same_noise, lambda *a, **k: list(zip(*right_plan(*a, **k), strict=True)), "two lists"),
+    (lesson02.same_noise, lambda *a, **k: tuple(map(iter, right_plan(*a, **k))), "list of rates is of type"),
     (lesson02.same_noise, lambda factors, **k: (factors, [1]), "shape"),
     (lesson02.same_noise, lambda factors, **k: 3, "two lists"),
     (lesson02.same_noise, lambda factors, **k: (EqualToEverything(), EqualToEverything()), "EqualToEverything"),
@@ -370,4 +467,11 @@ WRONG = [
         "half a cosine",
     ),
     (lesson02.cosine_rates, lambda epochs, steps, peak: [peak] * epochs, "shape"),
+    (lesson02.cosine_rates, lambda epochs, steps, peak: [peak] * (epochs * steps), "starts at 0.1.*half a cosine"),
+    (lesson02.cosine_rates, lambda *a: right_cosine(*a)[::-1], "starts at 2.*half a cosine"),
+    (lesson02.cosine_rates, lambda *a: [2 * rate for rate in right_cosine(*a)], "starts at 0.2"),
+    (lesson02.cosine_rates, lambda *a: [2 * rate - a[2] for rate in right_cosine(*a)], "-100% of the peak.*half"),
+    (lesson02.cosine_rates, lambda epochs, steps, peak: by_epoch(epochs, steps, peak, epochs - 1), "learns nothing"),
+    (lesson02.cosine_rates, lambda epochs, steps, peak: by_epoch(epochs, steps, peak, epochs, 1), "learns nothing"),
+    (lesson02.cosine_rates, lambda *a: (rate for rate in right_cosine(*a)), "type generator"),
 ]
