@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import CIFAR10_CLASSES, ImageData
 from nnopt_lab.files import sha256_of, write_tensors, write_text
+from nnopt_lab.pruning.blocks import remove_blocks
+from nnopt_lab.pruning.channels import ChannelPlan, remove_channels
 from nnopt_lab.training import CheckpointError, evaluate
 from nnopt_lab.training.state import load_weights, read_tensors
 
@@ -39,7 +41,8 @@ class CheckpointInfo:
     command : str
         What remakes it.
     details : dict
-        All of the file beside it: settings, machine, curve, time.
+        All of the file beside it: settings, machine, curve, time. Of a network that is smaller than ``model`` says,
+        ``"removed_blocks"`` (names, for `remove_blocks`) and ``"channel_plan"`` (`ChannelPlan.as_dict`).
     """
 
     name: str
@@ -204,7 +207,16 @@ def publish(
 
 def _build(details: dict[str, object]) -> nn.Module:
     options = {"num_classes": details.get("num_classes", 10), **details["model_options"]}  # type: ignore[dict-item]
-    return models.build(str(details["model"]), **options)
+    model = models.build(str(details["model"]), **options)
+    try:
+        # In this order: the plan names the channel groups of the network that is left without the blocks.
+        model = remove_blocks(model, details.get("removed_blocks", []))  # type: ignore[arg-type]
+        if "channel_plan" in details:
+            model = remove_channels(model, ChannelPlan.from_dict(details["channel_plan"]))  # type: ignore[arg-type]
+    except (ValueError, TypeError, KeyError) as error:
+        problem = f"The description of a smaller {details['model']} does not fit it ({error}); fetch or make it again."
+        raise CheckpointError(problem) from error
+    return model
 
 
 def _as_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -85,6 +85,9 @@ def _build_parser() -> argparse.ArgumentParser:
     experiment.add_argument("--list", action="store_true", help="name the experiments")
     experiment.add_argument("--data", metavar="SOURCE", default="auto", help="auto, cifar10, folder or standin")
     experiment.add_argument("--seeds", type=int, help="how many; default: as the experiment says")
+    experiment.add_argument(
+        "--compile", dest="compiled", action="store_true", help="faster steps after a minute of compiling for each run"
+    )
     experiment.add_argument("--output", type=Path, metavar="FOLDER", help="default: data/results")
     experiment.set_defaults(run=_experiment)
 
@@ -256,7 +259,7 @@ def _experiment(options: argparse.Namespace) -> int:
     data = datasets.load(options.data)
     folder = options.output or results_folder()
     told = ("changes", "validation_loss", "test_accuracy", "steps", "pictures", "images_per_s", "elapsed_s")
-    for row in run_experiment(options.name, data, seeds=options.seeds, folder=folder):
+    for row in run_experiment(options.name, data, seeds=options.seeds, compiled=options.compiled, folder=folder):
         shown = {name: row[name] for name in told if name in row}
         print(f"{row['condition']}, seed {row['seed']}: {shown}", flush=True)
     print(f"results in {folder / options.name}.json")

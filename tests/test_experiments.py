@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from nnopt_lab.experiments import EXPERIMENTS, load_results, run_experiment
+from nnopt_lab import models
+from nnopt_lab.experiments import EXPERIMENTS, lesson04, load_results, run_experiment
 from nnopt_lab.experiments import runs as runs_module
 from nnopt_lab.experiments.conditions import Condition, Experiment
 from nnopt_lab.experiments.results import summarize
@@ -45,6 +46,23 @@ def test_one_seed_gives_the_same_row_twice(tiny_experiment, tiny_data) -> None:
     condition = TINY.conditions[0]
     first, second = (runs_module.measure(condition, tiny_data, seed=3) for _ in range(2))
     assert first["test_accuracy"] == second["test_accuracy"] and first["test_loss"] == second["test_loss"]
+
+
+@pytest.mark.parametrize("condition", [*lesson04.WEIGHTS, *lesson04.CHANNELS], ids=lambda condition: condition.name)
+def test_what_lesson_4_removes_stays_removed(condition, standin_data) -> None:
+    few = replace(
+        standin_data.with_train_size(64), validation=standin_data.validation.take(64), test=standin_data.test.take(64)
+    )
+    row = runs_module.measure(
+        replace(condition, settings=replace(condition.settings, epochs=1, batch_size=16)), few, seed=1
+    )
+    dense = models.build("resnet20")
+    weights = sum(weight.numel() for weight in dense.parameters() if weight.ndim > 1)
+    removed = next((rate for rate in (0.7, 0.9) if f"{rate:.0%} of weights" in condition.name), 0)
+    assert row["parameters"] - row["nonzero_parameters"] == pytest.approx(removed * weights, abs=200)
+    halved = condition in lesson04.CHANNELS
+    assert row["macs"] / models.count(dense).macs == pytest.approx(0.48 if halved else 1, abs=0.02)
+    assert ("accuracy_before" in row) == (condition.start is not None)
 
 
 def test_results_on_other_data_are_not_mixed(tiny_experiment, tiny_data, tmp_path) -> None:

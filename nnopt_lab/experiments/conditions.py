@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from torch import nn
+
+from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.schedules import BatchSizes, Plateau, Schedule
 from nnopt_lab.training import TrainingSettings
+
+AfterStep = Callable[[nn.Module, float], None]
+"""As in `nnopt_lab.training.fit`."""
+
+Compress = Callable[[nn.Module, ImageData, int], tuple[nn.Module, AfterStep | None]]
+"""Takes a network, the data and the seed; returns the network to train and what is done after each step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +36,10 @@ class Condition:
         A rule of `nnopt_lab.optimizers.RULES` that trains instead of ``settings.optimizer``.
     rates, batch_sizes, plateau : optional
         As in `nnopt_lab.training.drive`.
+    start : str or None
+        Shipped checkpoint that the network begins as, such as ``"resnet20"``; None begins with random weights.
+    compress : callable or None
+        Called once, before the training.
     grid : tuple of dict
         Changes to ``settings`` that are tried once each before the comparison; the validation loss picks.
     target_loss : float or None
@@ -42,6 +56,8 @@ class Condition:
     rates: Schedule | None = None
     batch_sizes: BatchSizes | None = None
     plateau: Plateau | None = None
+    start: str | None = None
+    compress: Compress | None = None
     grid: tuple[dict[str, float], ...] = ()
     target_loss: float | None = None
 

@@ -6,42 +6,56 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
+import torch
 from torch import nn
 
-from nnopt_lab import models
+from nnopt_lab import checkpoints, models
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.experiments.conditions import Condition
+from nnopt_lab.experiments.conditions import AfterStep, Condition
 from nnopt_lab.optimizers import TorchOptimizer
 from nnopt_lab.training import Controls, Evaluation, StepRecord, TrainingDiverged, drive, evaluate, fit
 
 Row = dict[str, object]
 
 
-def measure(condition: Condition, data: ImageData, *, seed: int) -> Row:
+def measure(condition: Condition, data: ImageData, *, seed: int, compiled: bool = False) -> Row:
     """Train one condition with one seed and report it on the test split.
+
+    Parameters
+    ----------
+    compiled : bool
+        Train the network as torch compiles it: the same, but faster after a minute.
 
     Returns
     -------
     dict
-        ``condition``, ``seed``, ``diverged``, ``test_accuracy``, ``test_loss``, ``last_batch_loss``,
-        ``training_accuracy``, ``steps``, ``curve`` and ``elapsed_s``. The curve holds one
-        [epoch, validation loss, validation accuracy] for each evaluation. A network that diverged is
-        reported as it was before the step that failed.
+        ``condition``, ``seed``, ``diverged``, ``parameters``, ``nonzero_parameters``, ``macs``, ``test_accuracy``,
+        ``test_loss``, ``last_batch_loss``, ``training_accuracy``, ``steps``, ``curve`` and ``elapsed_s``. The curve
+        holds one [epoch, validation loss, validation accuracy] for each evaluation. A network that diverged is
+        reported as it was before the step that failed. If it did not begin with random weights, ``accuracy_before``
+        is that of the (compressed) network on the validation split before any training.
     """
     data = _share_of(condition, data)
-    model = _build(condition, data, seed=seed)
+    model, after_step = _build(condition, data, seed=seed)
+    size: Row = {**asdict(models.count(model))}
+    if condition.start is not None:
+        size["accuracy_before"] = round(evaluate(model, data, data.validation).accuracy, 4)
+    if compiled:
+        torch.compiler.reset()  # it gives up on a network that it met in too many shapes
+        model.compile()
     began = time.perf_counter()
     row: Row = {"condition": condition.name, "seed": seed, "diverged": False}
     records: list[StepRecord] = []
     try:
-        records.extend(_train(model, condition, data, seed=seed))
+        records.extend(_train(model, condition, data, seed=seed, after_step=after_step))
     except TrainingDiverged:
         row["diverged"] = True
     measured = evaluate(model, data, data.test)
-    return row | {
+    size["nonzero_parameters"] = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+    trained: Row = {
         "test_accuracy": round(measured.accuracy, 4),
         "test_loss": round(measured.loss, 4),
         "last_batch_loss": round(records[-1].loss, 4) if records else None,
@@ -54,6 +68,7 @@ def measure(condition: Condition, data: ImageData, *, seed: int) -> Row:
         ],
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
+    return row | size | trained
 
 
 def measure_on_validation(condition: Condition, data: ImageData, changes: dict[str, float], *, seed: int) -> Row:
@@ -70,7 +85,8 @@ def measure_on_validation(condition: Condition, data: ImageData, changes: dict[s
     last: Evaluation | None = None
     diverged = False
     try:
-        for record in _train(_build(condition, data, seed=seed), changed, data, seed=seed):
+        model, after_step = _build(condition, data, seed=seed)
+        for record in _train(model, changed, data, seed=seed, after_step=after_step):
             last = record.validation or last
     except TrainingDiverged:
         diverged, last = True, None
@@ -105,12 +121,12 @@ def measure_to_target(condition: Condition, data: ImageData, *, seed: int) -> Ro
     settings = condition.settings
     # `fit` evaluates within a step; evaluating here instead keeps it out of the clock, but for the very last step.
     apart = replace(condition, settings=replace(settings, evaluate_every_epochs=settings.epochs))
-    model = _build(condition, data, seed=seed)
+    model, after_step = _build(condition, data, seed=seed)
     steps, pictures, cpu_s, diverged = 0, 0.0, 0.0, False
     evaluations: list[tuple[int, float]] = []
     next_evaluation = settings.evaluate_every_epochs
     began = time.process_time()
-    with closing(_train(model, apart, data, seed=seed)) as records:  # type: ignore[type-var]
+    with closing(_train(model, apart, data, seed=seed, after_step=after_step)) as records:  # type: ignore[type-var]
         try:
             for record in records:
                 if record.validation is None:
@@ -170,16 +186,22 @@ def _share_of(condition: Condition, data: ImageData) -> ImageData:
     return data
 
 
-def _build(condition: Condition, data: ImageData, *, seed: int) -> nn.Module:
-    return models.build(condition.model, seed=seed, num_classes=data.num_classes, **condition.model_options)
+def _build(condition: Condition, data: ImageData, *, seed: int) -> tuple[nn.Module, AfterStep | None]:
+    if condition.start is None:
+        model = models.build(condition.model, seed=seed, num_classes=data.num_classes, **condition.model_options)
+    else:
+        model, _ = checkpoints.load(condition.start, data)
+    return condition.compress(model, data, seed) if condition.compress else (model, None)
 
 
-def _train(model: nn.Module, condition: Condition, data: ImageData, *, seed: int) -> Iterator[StepRecord]:
+def _train(
+    model: nn.Module, condition: Condition, data: ImageData, *, seed: int, after_step: AfterStep | None
+) -> Iterator[StepRecord]:
     settings = replace(condition.settings, seed=seed)
     controls = Controls.of(settings)
     rule = condition.rule and partial(TorchOptimizer, rule=condition.rule, learning_rate=settings.learning_rate)
     return drive(
-        fit(model, data, settings, controls=controls, optimizer=rule or None),
+        fit(model, data, settings, controls=controls, optimizer=rule or None, after_step=after_step),
         controls,
         rates=condition.rates,
         batch_sizes=condition.batch_sizes,

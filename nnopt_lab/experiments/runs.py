@@ -11,7 +11,7 @@ import torch
 
 from nnopt_lab.arguments import require_choice, require_integer
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.experiments import lesson01, lesson02, lesson03, speeds
+from nnopt_lab.experiments import lesson01, lesson02, lesson03, lesson04, speeds
 from nnopt_lab.experiments.conditions import Condition, Experiment, Variant
 from nnopt_lab.experiments.measures import Row, measure, measure_on_validation, measure_to_target
 from nnopt_lab.experiments.results import Results, load_results, results_folder
@@ -24,6 +24,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *lesson01.EXPERIMENTS,
         *lesson02.EXPERIMENTS,
         *lesson03.EXPERIMENTS,
+        *lesson04.EXPERIMENTS,
         *speeds.EXPERIMENTS,
     )
 }
@@ -33,7 +34,7 @@ GRID_SEED = 100
 
 
 def run_experiment(
-    name: str, data: ImageData, *, seeds: int | None = None, folder: Path | None = None
+    name: str, data: ImageData, *, seeds: int | None = None, compiled: bool = False, folder: Path | None = None
 ) -> Iterator[Row]:
     """Run what is not yet in the results file of ``name``, yielding each new row, those of the grids first.
 
@@ -77,15 +78,16 @@ def run_experiment(
     for seed in range(count):
         for condition in experiment.conditions:
             if (condition.name, seed) not in there:
-                yield keep(results.rows, _measure(condition, data, seed=seed, results=results))
+                yield keep(results.rows, _measure(condition, data, seed=seed, compiled=compiled, results=results))
 
 
-def _measure(condition: Condition | Variant, data: ImageData, *, seed: int, results: Results) -> Row:
+def _measure(condition: Condition | Variant, data: ImageData, *, seed: int, compiled: bool, results: Results) -> Row:
     if isinstance(condition, Variant):
         if not torch.cuda.is_available():
             raise ValueError("device is the CPU, but this experiment must run where torch finds an NVIDIA GPU.")
         return speeds.measure_speeds(data, (condition,), device="cuda", steps=100)[0]
     picked = results.picked(condition.name)
     condition = replace(condition, settings=replace(condition.settings, **picked))
-    row = (measure if condition.target_loss is None else measure_to_target)(condition, data, seed=seed)
-    return row | picked
+    if condition.target_loss is not None:
+        return measure_to_target(condition, data, seed=seed) | picked
+    return measure(condition, data, seed=seed, compiled=compiled) | picked

@@ -124,7 +124,8 @@ def fit(
         instead of ``settings.optimizer`` and its weight decay. Such a run cannot have a checkpoint.
     after_step : callable, optional
         Called with the model and the progress, 0–1, after each optimizer step and before any evaluation: it may
-        change the weights, as pruning does. What it remembers itself is not in the checkpoint.
+        change the weights, as pruning does. What it remembers itself is not in the checkpoint, so it is also called
+        when a run is resumed, before the first step, with the model and progress of the last step.
     device : optional
         Default: a GPU if there is one.
     checkpoint : path, optional
@@ -167,6 +168,8 @@ def fit(
         saved = load_run(path, model, stepper, about=about)
         position, best = saved.position, saved.best_weights
         controls = controls or (Controls(**saved.controls) if saved.controls else None)
+        if after_step is not None:
+            after_step(model, (position.epoch * size + position.offset) / total)
     controls = controls or Controls.of(settings)
     patience = settings.early_stopping_epochs or math.inf
 
