@@ -71,6 +71,16 @@ DESCENT = [
     'from nnopt_lab.widgets import explore_descent\nexplorer = explore_descent(state="surface=valley")\nexplorer'
 ]
 
+PRUNING = [
+    """from nnopt_lab import checkpoints, datasets
+from nnopt_lab.widgets import explore_pruning, explore_threshold
+
+data = datasets.load("standin", quiet=True)
+model, _ = checkpoints.load("resnet20", data)
+explore_pruning(model, data, state="rate=0.5")""",
+    "explore_threshold([[0.5, -1.25, 0.1], [-0.2, 2.0, -0.05]])",
+]
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -80,6 +90,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     served.mkdir()
     write_notebook(served / "widgets.ipynb", CELLS)
     write_notebook(served / "descent.ipynb", DESCENT)
+    write_notebook(served / "pruning.ipynb", PRUNING)
     write_executed(served / "executed.ipynb", CELLS[:1])
     for path in COMMITTED:
         shutil.copy(path, served)
@@ -237,6 +248,62 @@ def test_paths_bend_play_reset_and_are_shared(lab: str, page: playwright.Page, r
     explorer.get_by_role("button", name="Reset").click()
     playwright.expect(shared).to_have_value(first)
     playwright.expect(status).to_contain_text("Quadratic valley")
+    assert page.get_by_text("Error displaying widget").count() == 0
+
+
+def test_a_network_is_pruned_by_rate_and_by_threshold(
+    lab: str, page: playwright.Page, record_testsuite_property
+) -> None:
+    open_and_run(page, lab, "pruning.ipynb")
+    explorer, one_layer = page.locator(".jp-CodeCell").nth(0), page.locator(".jp-CodeCell").nth(1)
+    image, status = explorer.locator("img.widget-image"), explorer.get_by_role("status")
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    playwright.expect(status).to_contain_text("of 270,896 weights removed (50.0%)")
+    keep(page, "pruning")
+
+    explorer.get_by_role("button", name="Share").click()
+    shared = explorer.locator("input[type=text]").last
+    playwright.expect(shared).to_have_value(re.compile("rate=0.5 threshold=0.0"))
+    first = shared.input_value()
+    page.wait_for_timeout(1000)
+    assert shared.input_value() == first  # neither slider has been moved to the browser's own grid
+
+    rate, threshold = (explorer.locator(".widget-slider", has_text=name) for name in ("rate", "threshold"))
+    before = threshold.locator(".widget-readout").inner_text()
+    latencies = time_moves_ms(page, image, rate.locator(".noUi-handle"))
+    record_testsuite_property("pruning_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    playwright.expect(threshold.locator(".widget-readout")).not_to_have_text(before)
+    before = rate.locator(".widget-readout").inner_text()
+    threshold.locator(".noUi-handle").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    playwright.expect(rate.locator(".widget-readout")).not_to_have_text(before)
+    playwright.expect(shared).not_to_have_value(first)
+    moved = shared.input_value()
+    page.wait_for_timeout(1000)
+    assert shared.input_value() == moved
+
+    explorer.get_by_label("compared").select_option("each layer alike")
+    playwright.expect(shared).to_have_value(re.compile("scope=layer"))
+    playwright.expect(status).to_contain_text("points lost")
+    explorer.get_by_label("criterion").select_option("random")
+    playwright.expect(shared).to_have_value(re.compile("criterion=random"))
+    playwright.expect(status).to_contain_text("points lost")
+    keep(page, "pruning-random")
+    explorer.get_by_role("button", name="Reset").click()
+    playwright.expect(shared).to_have_value(first)
+    playwright.expect(status).to_contain_text("of 270,896 weights removed (50.0%)")
+
+    image = one_layer.locator("img.widget-image")
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    latencies = time_moves_ms(page, image, one_layer.locator(".noUi-handle"))
+    record_testsuite_property("threshold_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
+    playwright.expect(one_layer.get_by_role("status")).to_contain_text("of 6 weights have a size |w| below")
+    keep(page, "pruning-threshold")
     assert page.get_by_text("Error displaying widget").count() == 0
 
 

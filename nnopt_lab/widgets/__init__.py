@@ -5,12 +5,15 @@ from nnopt_lab.widgets.clipping_explorer import explore_clipping
 from nnopt_lab.widgets.descent_explorer import Goal, explore_descent
 from nnopt_lab.widgets.explorer import Explorer, Outcome, explore
 from nnopt_lab.widgets.gradient_flow_explorer import explore_gradient_flow
+from nnopt_lab.widgets.gradual_pruning import PruningPanel, prune_live
 from nnopt_lab.widgets.live_curves import LiveCurves, Panel, Series
 from nnopt_lab.widgets.live_figure import LiveFigure
 from nnopt_lab.widgets.momentum_explorer import explore_momentum
 from nnopt_lab.widgets.prediction import PredictThenReveal, predict_then_reveal
+from nnopt_lab.widgets.pruning_explorer import explore_pruning
 from nnopt_lab.widgets.race import Race, race_live
 from nnopt_lab.widgets.schedule_designer import ScheduleDesigner, design_schedule
+from nnopt_lab.widgets.threshold_explorer import explore_threshold
 from nnopt_lab.widgets.tour import explore_step_size
 from nnopt_lab.widgets.training_panel import TrainingPanel, train_live
 
@@ -23,6 +26,7 @@ __all__ = [
     "Outcome",
     "Panel",
     "PredictThenReveal",
+    "PruningPanel",
     "Race",
     "ScheduleDesigner",
     "Series",
@@ -33,8 +37,11 @@ __all__ = [
     "explore_descent",
     "explore_gradient_flow",
     "explore_momentum",
+    "explore_pruning",
     "explore_step_size",
+    "explore_threshold",
     "predict_then_reveal",
+    "prune_live",
     "race_live",
     "train_live",
 ]

@@ -29,7 +29,7 @@ class Outcome:
 
 def explore(
     figure: LiveFigure,
-    update: Callable[..., Outcome | str | None],
+    update: Callable[..., Iterator[Outcome | str] | Outcome | str | None],
     *,
     controls: Mapping[str, ipywidgets.Widget],
     goal: str = "",
@@ -46,7 +46,8 @@ def explore(
         Its moving parts are registered with `LiveFigure.animate`.
     update : callable
         Takes the controls' values by name, changes the artists, and returns a line to show. What it
-        computes belongs in a concept module.
+        computes belongs in a concept module. One that takes long yields several: the picture is shown after each,
+        and what is still to come is dropped when a control has moved in the meantime.
     controls : mapping
         Widgets with a ``value``, by the name of the argument of ``update``.
     goal : str
@@ -90,7 +91,7 @@ class Explorer(Displayed):
     def __init__(
         self,
         figure: LiveFigure,
-        update: Callable[..., Outcome | str | None],
+        update: Callable[..., Iterator[Outcome | str] | Outcome | str | None],
         *,
         controls: Mapping[str, ipywidgets.Widget],
         goal: str = "",
@@ -248,14 +249,33 @@ class Explorer(Displayed):
         if self.player is not None:
             values["shown"] = self.player.slider.value
         try:
-            with self.figure.update():
-                outcome = self._update(**values)
+            for outcome in self._outcomes(values):
+                self._tell(outcome)
+                if self._moved:
+                    break
         except Exception as error:  # shown in one line: a traceback would land in a log that the reader never opens
             self.error = error
             self.status.value = (
                 f'<span role="status" style="color:#b3261e">⚠ {type(error).__name__}: {html.escape(str(error))}</span>'
             )
-            return
+
+    def _outcomes(self, values: dict[str, Any]) -> Iterator[Outcome | str | None]:
+        """Yield each outcome after the picture that belongs to it."""
+        with self.figure.update():
+            made = self._update(**values)
+            rest = made if isinstance(made, Iterator) else iter([made])
+            first = next(rest, None)
+        yield first
+        while True:
+            with self.figure.lock:
+                following = next(rest, self)
+                if following is self:  # there is none
+                    return
+                with self.figure.update():
+                    pass
+            yield following
+
+    def _tell(self, outcome: Outcome | str | None) -> None:
         self.error = None
         self.outcome = outcome if isinstance(outcome, Outcome) else Outcome(outcome or "")
         mark = "<b>✓ Goal reached.</b> " if self.outcome.goal_reached else ""

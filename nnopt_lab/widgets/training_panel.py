@@ -310,7 +310,11 @@ class TrainingPanel(Displayed):
 
     def _move(self, change: dict[str, object]) -> None:
         name = next(name for name, one in self.sliders.items() if one is change["owner"])
-        setattr(self.controls, name, change["new"])
+        self._turn(name, change["new"])
+
+    def _turn(self, name: str, value: object) -> None:
+        """Let the slider ``name`` act on the run under way."""
+        setattr(self.controls, name, value)
 
     def _receive(self, record: StepRecord) -> None:
         self.records.append(record)
