@@ -1,0 +1,305 @@
+"""From which value to which a grid should reach: four answers, and how good one is, in decibels.
+
+From the smallest to the largest value nothing is clipped, but one outlier makes every step coarse. The other three
+clip a little in order to round finer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnopt_lab.arguments import require_choice, require_integer, require_number
+from nnopt_lab.quantization.grids import as_rows, ends_of, grids_shape, value_range
+
+OBSERVERS = ("minmax", "percentile", "mse", "entropy")
+"""See `observe`."""
+
+SAMPLE = 2**15
+"""So many values of each batch are kept by a `RangeObserver`, drawn at random."""
+
+_SHRINKS = np.linspace(1.0, 0.02, 99)
+_BINS = 2048
+
+
+def observe(
+    values: Tensor,
+    observer: str = "minmax",
+    *,
+    bits: int,
+    symmetric: bool,
+    axis: int | None = None,
+    group: int | None = None,
+    percentile: float = 99.9,
+) -> tuple[Tensor, Tensor]:
+    """Return the range that a grid for ``values`` should cover, for `choose_grid`.
+
+    ``"minmax"``
+        From the smallest to the largest value.
+    ``"percentile"``
+        Leaves out the smallest and the largest (100 − ``percentile``) / 2 percent.
+    ``"mse"``
+        Of 99 shares of the whole range, from all of it to a fiftieth, the one with the least mean squared error after
+        rounding and clipping. It depends on ``bits``: the fewer, the more is clipped. What is clipped only shrinks, so
+        the values get smaller on average; over many layers of weights that adds up, and the outputs may be further off
+        than with ``"minmax"`` although every single weight is closer.
+    ``"entropy"``
+        The bound on |x| at which the histogram after quantization tells the original one best: with the least
+        Kullback–Leibler divergence (Migacz, 2017, "8-bit inference with TensorRT"). For many values that share a grid,
+        such as activations.
+
+    Parameters
+    ----------
+    values : Tensor
+        Finite numbers, at least one.
+    observer : str
+        One of `OBSERVERS`.
+    bits, symmetric, axis, group
+        Of the grid to be, as in `choose_grid`.
+    percentile : float
+        Above 0, at most 100.
+
+    Returns
+    -------
+    low, high : Tensor
+        float32, one number for each grid: shape (), (channels,) or (channels, groups). Never outside the values.
+
+    Raises
+    ------
+    ValueError
+        If ``values`` are empty or not finite, an argument is unknown or out of range, or ``"entropy"`` is asked for
+        channels or groups: their histograms have too few values.
+
+    Examples
+    --------
+    >>> values = torch.cat([torch.linspace(-1, 1, 999), torch.tensor([50.0])])
+    >>> [end.item() for end in observe(values, "minmax", bits=8, symmetric=False)]
+    [-1.0, 50.0]
+    >>> [round(end.item(), 2) for end in observe(values, "percentile", bits=8, symmetric=False, percentile=99.0)]
+    [-0.99, 0.99]
+    """
+    require_choice("observer", observer, OBSERVERS)
+    lowest, highest = ends_of(bits, symmetric=symmetric)
+    share = require_number("percentile", percentile, above=0, at_most=100) / 100
+    values = values.detach().float()
+    low, high = value_range(values, axis=axis, group=group)
+    _require_finite(low, high)
+    if observer == "minmax":
+        return low, high
+    rows = as_rows(values, axis=axis, group=group)
+    if observer == "percentile":
+        chosen = _quantiles(rows, (1 - share) / 2), _quantiles(rows, (1 + share) / 2)
+    elif observer == "mse":
+        chosen = _least_squared_error(rows, lowest, highest, symmetric=symmetric)
+    else:
+        if axis is not None or group is not None:
+            raise ValueError("observer is 'entropy', but with axis or group it must be one of the other three.")
+        # One side of a symmetric grid, or of an affine one over values of both signs, has half the numbers.
+        one_sided = not symmetric and low >= 0
+        bound = _least_divergence(rows.abs().flatten().cpu().numpy(), (highest - lowest + 1) // (1 if one_sided else 2))
+        chosen = low.clamp(min=-bound), high.clamp(max=bound)
+    shape = grids_shape(values.shape, axis=axis, group=group)
+    return chosen[0].reshape(shape), chosen[1].reshape(shape)
+
+
+class RangeObserver:
+    """Watches batch after batch and then tells the range, as `observe` would of all of them together.
+
+    Of each batch it keeps the smallest and the largest value and `SAMPLE` others, not all.
+
+    Parameters
+    ----------
+    observer, bits, symmetric, percentile
+        As in `observe`.
+    momentum : float, optional
+        Only with ``"minmax"``: instead of the extremes of all batches, their moving average, in which the range so far
+        weighs ``momentum`` and the new batch the rest (Jacob et al., 2018, section 3.1). One odd batch then counts
+        little. Above 0, below 1.
+    seed : int
+        Of the sample.
+
+    Examples
+    --------
+    >>> observer = RangeObserver("minmax", bits=8, symmetric=False, momentum=0.9)
+    >>> observer.update(torch.tensor([0.0, 1.0]))
+    >>> observer.update(torch.tensor([0.0, 11.0]))
+    >>> [end.item() for end in observer.range()]
+    [0.0, 2.0]
+    """
+
+    def __init__(
+        self,
+        observer: str = "minmax",
+        *,
+        bits: int,
+        symmetric: bool,
+        percentile: float = 99.9,
+        momentum: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.observer = require_choice("observer", observer, OBSERVERS)
+        ends_of(bits, symmetric=symmetric)
+        self.bits, self.symmetric = bits, symmetric
+        self.percentile = require_number("percentile", percentile, above=0, at_most=100)
+        if momentum is not None:
+            require_number("momentum", momentum, above=0, below=1)
+            if observer != "minmax":
+                raise ValueError(f"momentum is {momentum:g}, but with observer {observer!r} it must be None.")
+        self.momentum = momentum
+        self.generator = torch.Generator().manual_seed(require_integer("seed", seed, at_least=0))
+        self.low = self.high = torch.tensor(0.0)
+        self.batches = self.values = 0
+        self.sample: list[Tensor] = []
+
+    def update(self, values: Tensor) -> None:
+        """Look at one more batch, of any shape.
+
+        Raises
+        ------
+        ValueError
+            If it is empty or holds NaN or infinity.
+        """
+        flat = values.detach().flatten()
+        low, high = (end.float().cpu() for end in value_range(flat))
+        _require_finite(low, high)
+        if not self.batches:
+            self.low, self.high = low, high
+        elif self.momentum is None:
+            self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        else:
+            self.low, self.high = self.low.lerp(low, 1 - self.momentum), self.high.lerp(high, 1 - self.momentum)
+        if self.observer != "minmax":
+            if len(flat) > SAMPLE:
+                flat = flat[torch.randint(len(flat), (SAMPLE,), generator=self.generator).to(flat.device)]
+            self.sample.append(flat.float().cpu())
+        self.batches += 1
+        self.values += values.numel()
+
+    def range(self) -> tuple[Tensor, Tensor]:
+        """Return the range to cover: float32, shape (), on the CPU.
+
+        Raises
+        ------
+        ValueError
+            If no batch was seen.
+        """
+        if not self.batches:
+            raise ValueError("The observer has seen 0 batches, but it must see at least one before it knows a range.")
+        if self.observer == "minmax":
+            return self.low, self.high
+        seen = torch.cat(self.sample)
+        if len(seen) < self.values:  # with the extremes, which a sample is likely to miss
+            seen = torch.cat([seen, torch.stack([self.low, self.high])])
+        return observe(seen, self.observer, bits=self.bits, symmetric=self.symmetric, percentile=self.percentile)
+
+
+def signal_to_noise_db(values: Tensor, restored: Tensor) -> float:
+    """Return 10 · log₁₀(Σ x² / Σ (x − x̂)²): how many times the values outweigh their errors, in decibels.
+
+    Infinite where nothing changed. Compare with `uniform_noise_line`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or ``values`` hold nothing but zeros or NaN.
+
+    Examples
+    --------
+    >>> signal_to_noise_db(torch.tensor([10.0, -10.0]), torch.tensor([11.0, -9.0]))
+    20.0
+    """
+    if values.shape != restored.shape:
+        raise ValueError(
+            f"restored has shape {tuple(restored.shape)}, but it must be that of values, {tuple(values.shape)}."
+        )
+    before, after = values.detach().cpu().double(), restored.detach().cpu().double()
+    signal, noise = before.square().sum().item(), (before - after).square().sum().item()
+    if not signal > 0 or not math.isfinite(signal):
+        raise ValueError(f"values have a sum of squares of {signal:g}, but it must be a finite number above 0.")
+    return math.inf if noise == 0 else 10 * math.log10(signal / noise)
+
+
+def uniform_noise_line(bits: int) -> float:
+    """Return the decibels of values spread evenly over the whole grid: 20 · log₁₀ 2 ≈ 6.02 for each bit.
+
+    Each bit halves the step, so the error, evenly spread over one step, halves too. Values that are not spread evenly
+    lie below this line, by the same distance at any number of bits: a bell curve uses the ends of its range little.
+
+    Examples
+    --------
+    >>> round(uniform_noise_line(8), 2)
+    48.16
+    """
+    return 20 * math.log10(2) * require_integer("bits", bits)
+
+
+def _require_finite(low: Tensor, high: Tensor) -> None:
+    if not (low.isfinite().all() and high.isfinite().all()):
+        raise ValueError("values hold NaN or infinity, but every value must be a finite number.")
+
+
+def _quantiles(rows: Tensor, share: float) -> Tensor:
+    # Not torch.quantile, which refuses more than 16 million values.
+    position = share * (rows.shape[1] - 1)
+    below = rows.kthvalue(math.floor(position) + 1, dim=1).values
+    above = rows.kthvalue(math.ceil(position) + 1, dim=1).values
+    return torch.lerp(below, above, position - math.floor(position))
+
+
+def _least_squared_error(rows: Tensor, lowest: int, highest: int, *, symmetric: bool) -> tuple[Tensor, Tensor]:
+    low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+    best = torch.full_like(low, math.inf)
+    best_low, best_high = low, high
+    for shrink in _SHRINKS.tolist():
+        ends = (low * shrink).clamp(max=0), (high * shrink).clamp(min=0)
+        if symmetric:
+            scale, zero_point = torch.maximum(-ends[0], ends[1]) / highest, 0.0
+        else:
+            scale = (ends[1] - ends[0]) / (highest - lowest)
+        scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
+        if not symmetric:
+            zero_point = lowest - (ends[0] / scale).round()
+        restored = ((rows / scale).round() + zero_point).clamp(lowest, highest).sub(zero_point) * scale
+        error = (rows - restored).square().mean(1, keepdim=True)
+        better = error < best
+        best = torch.where(better, error, best)
+        best_low = torch.where(better, low * shrink, best_low)
+        best_high = torch.where(better, high * shrink, best_high)
+    return best_low.flatten(), best_high.flatten()
+
+
+def _least_divergence(magnitudes: np.ndarray, levels: int) -> float:
+    """Return the bound of Migacz: 2048 bins, cut at every 16th from ``levels`` on."""
+    largest = float(magnitudes.max())
+    if largest == 0 or levels >= _BINS:
+        return largest
+    counts, edges = np.histogram(magnitudes, bins=_BINS, range=(0, largest))
+    counts[0] = 0  # Exact zeros have their own number on every grid and say nothing about the bound.
+    if not counts.any():
+        return largest
+    best, bound = math.inf, largest
+    for kept in range(max(levels, 16), _BINS + 1, 16):
+        clipped = counts[:kept].astype(float)
+        reference = clipped.copy()
+        reference[-1] += counts[kept:].sum()  # what is clipped ends up in the last bin …
+        # … and is not there when the bins are merged into levels, or clipping would cost nothing.
+        level = np.arange(kept) * levels // kept
+        used = clipped > 0
+        totals = np.bincount(level, weights=clipped, minlength=levels)
+        spread = np.bincount(level, weights=used, minlength=levels)
+        merged = np.where(used, totals[level] / np.maximum(spread[level], 1), 0.0)
+        divergence = _divergence(reference, merged)
+        if divergence < best:
+            best, bound = divergence, float(edges[kept])
+    return bound
+
+
+def _divergence(reference: np.ndarray, other: np.ndarray) -> float:
+    """Return KL(P ‖ Q) in nats of two histograms; empty bins of Q count as a millionth of all."""
+    p = reference / reference.sum()
+    q = np.maximum(other / max(other.sum(), 1.0), 1e-6)
+    filled = p > 0
+    return float((p[filled] * np.log(p[filled] / q[filled])).sum())
