@@ -10,6 +10,8 @@ import answers_lesson01
 import answers_lesson01_clinic
 import answers_lesson02
 import answers_lesson03
+import answers_lesson04
+import answers_lesson04_clinic
 import pytest
 import torch
 
@@ -17,7 +19,14 @@ from nnopt_lab import models
 from nnopt_lab.exercises import Verdict, lesson02, lesson03
 from nnopt_lab.training import TrainingSettings, fit
 
-LESSONS: tuple[ModuleType, ...] = (answers_lesson01, answers_lesson01_clinic, answers_lesson02, answers_lesson03)
+LESSONS: tuple[ModuleType, ...] = (
+    answers_lesson01,
+    answers_lesson01_clinic,
+    answers_lesson02,
+    answers_lesson03,
+    answers_lesson04,
+    answers_lesson04_clinic,
+)
 REFERENCES = [pair for lesson in LESSONS for pair in lesson.REFERENCES]
 NOT_NUMBERS = [check for lesson in LESSONS for check in getattr(lesson, "NOT_NUMBERS", ())]
 OTHER_RIGHT_ANSWERS = {name: pair for lesson in LESSONS for name, pair in lesson.OTHER_RIGHT_ANSWERS.items()}

@@ -77,7 +77,8 @@ def draw_sensitivity_map(sensitivity: Sensitivity, ax: Axes | None = None, *, ti
         ax.set_xticks(range(len(rates)), [f"{rate:.0%}" for rate in rates])
         ax.set_yticks(range(len(names)), names)
         ax.set_xlabel("share that is removed from this layer, the other layers whole")
-        ax.set_title(title or f"Validation accuracy (%), one layer pruned · {sensitivity.data}")
+        # Over the names of the layers too: the axes alone are too narrow for it.
+        ax.set_title(title or f"Validation accuracy (%), one layer pruned · {sensitivity.data}", x=-0.4)
     return ax
 
 
@@ -126,7 +127,8 @@ def draw_latency_against_macs(
     Parameters
     ----------
     points : mapping
-        By method: (MACs, milliseconds) of each network.
+        By method: (MACs, milliseconds) of each network. A method without any is left out, and keeps its color for
+        the next figure.
     dense : tuple of float
         MACs and milliseconds of the network as it was. A line shows where points would lie if time followed MACs, and
         whatever lies in the hatched region is slower than it.
@@ -152,6 +154,8 @@ def draw_latency_against_macs(
         ax.plot([0, macs / 1e6], [0, latency_ms], "--", color=MUTED, linewidth=1.2, label="if time followed MACs")
         ax.plot(macs / 1e6, latency_ms, "*", color=INK, markersize=15, markeredgecolor="white", label="whole network")
         for index, (name, pairs) in enumerate(points.items()):
+            if not pairs:
+                continue
             style = run_style(index)
             millions = [at / 1e6 for at, _ in pairs]
             ax.plot(
