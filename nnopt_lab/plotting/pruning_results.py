@@ -64,7 +64,7 @@ def draw_sensitivity(
 def draw_sensitivity_map(sensitivity: Sensitivity, ax: Axes | None = None, *, title: str = "") -> Axes:
     """Draw the accuracy of every layer (row) at every rate (column) in percent; the darker, the more is lost."""
     names, rates = list(sensitivity.layers), list(sensitivity.rates)
-    ax = ax or new_axes(width_px=max(620, min(900, 190 + 58 * len(rates))), height_px=90 + 19 * len(names))
+    ax = ax or new_axes(width_px=max(700, min(900, 190 + 58 * len(rates))), height_px=90 + 19 * len(names))
     values = np.asarray(sensitivity.accuracies, dtype=float)
     with styled():
         ax.grid(False)
@@ -78,7 +78,7 @@ def draw_sensitivity_map(sensitivity: Sensitivity, ax: Axes | None = None, *, ti
         ax.set_yticks(range(len(names)), names)
         ax.set_xlabel("share that is removed from this layer, the other layers whole")
         # Over the names of the layers too: the axes alone are too narrow for it.
-        ax.set_title(title or f"Validation accuracy (%), one layer pruned · {sensitivity.data}", x=-0.4)
+        ax.set_title(title or f"Accuracy (%), one layer pruned · {sensitivity.data}")
     return ax
 
 
