@@ -283,12 +283,13 @@ def test_a_network_is_pruned_by_rate_and_by_threshold(
     record_testsuite_property("pruning_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    playwright.expect(threshold.locator(".widget-readout")).not_to_have_text(before)
+    playwright.expect(threshold.locator(".widget-readout")).not_to_have_text(before, timeout=60_000)
+    settled(page, shared)
     before = rate.locator(".widget-readout").inner_text()
     threshold.locator(".noUi-handle").focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
-    playwright.expect(rate.locator(".widget-readout")).not_to_have_text(before)
+    playwright.expect(rate.locator(".widget-readout")).not_to_have_text(before, timeout=60_000)
     playwright.expect(shared).not_to_have_value(first)
     settled(page, shared)
 
