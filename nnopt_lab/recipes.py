@@ -55,6 +55,7 @@ class Recipe:
 
 
 _LIGHT = Augmentation(flip="alternate", shift_pixels=2)
+_STRONG = Augmentation(flip="alternate", shift_pixels=4, cutout_pixels=8)
 _RESNET20 = dict(batch_size=128, learning_rate=0.2, weight_decay=5e-4, augmentation=_LIGHT)
 _TEACHER = dict(
     batch_size=128,
@@ -84,8 +85,8 @@ RECIPES: dict[str, Recipe] = {
             settings=TrainingSettings(epochs=26, small_image_size=24, small_image_fraction=0.62, **_RESNET20),
         ),
         Recipe(
-            name="resnet20",
-            about="the reference network of lessons 4 to 8: a second, lower cycle on the first one's weights",
+            name="resnet20-cycle2",
+            about="the reference network's second cycle, lower, on the first one's weights",
             model="resnet20",
             start="resnet20-cycle1",
             settings=TrainingSettings(
@@ -93,6 +94,18 @@ RECIPES: dict[str, Recipe] = {
                 small_image_size=24,
                 small_image_fraction=0.5,
                 **_RESNET20 | dict(batch_size=64, learning_rate=0.05),
+            ),
+        ),
+        Recipe(
+            name="resnet20",
+            about="the reference network of lessons 4 to 8: a third cycle, with stronger augmentation",
+            model="resnet20",
+            start="resnet20-cycle2",
+            settings=TrainingSettings(
+                epochs=24,
+                small_image_size=24,
+                small_image_fraction=0.4,
+                **_RESNET20 | dict(batch_size=64, learning_rate=0.05, augmentation=_STRONG),
             ),
         ),
         Recipe(
