@@ -85,8 +85,8 @@ RECIPES: dict[str, Recipe] = {
             settings=TrainingSettings(epochs=26, small_image_size=24, small_image_fraction=0.62, **_RESNET20),
         ),
         Recipe(
-            name="resnet20-cycle2",
-            about="the reference network's second cycle, lower, on the first one's weights",
+            name="resnet20",
+            about="the reference network of lessons 4 to 8: a second, lower cycle on the first one's weights",
             model="resnet20",
             start="resnet20-cycle1",
             settings=TrainingSettings(
@@ -97,22 +97,16 @@ RECIPES: dict[str, Recipe] = {
             ),
         ),
         Recipe(
-            name="resnet20",
-            about="the reference network of lessons 4 to 8: a third cycle, with stronger augmentation",
+            name="resnet20-cycle3",
+            about="a third cycle, with stronger augmentation: how little more training gains",
             model="resnet20",
-            start="resnet20-cycle2",
+            start="resnet20",
             settings=TrainingSettings(
                 epochs=24,
                 small_image_size=24,
                 small_image_fraction=0.4,
                 **_RESNET20 | dict(batch_size=64, learning_rate=0.05, augmentation=_STRONG),
             ),
-        ),
-        Recipe(
-            name="resnet20-long",
-            about="the reference network with four times the epochs: where its accuracy ends",
-            model="resnet20",
-            settings=TrainingSettings(epochs=100, **_RESNET20),
         ),
         Recipe(
             name="teacher",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nnopt_lab.exercises import lesson02
+from nnopt_lab.exercises import lesson02_clinic as clinic
 
 
 def right_schedule(step, *, total_steps, warmup_steps, peak, floor):
@@ -61,8 +62,8 @@ REFERENCES = [
     (lesson02.fit_batch_law, right_law),
     (lesson02.step_with_decay, right_decay),
     (lesson02.stop_early, right_stop),
-    (lesson02.same_noise, right_plan),
-    (lesson02.cosine_rates, right_cosine),
+    (clinic.same_noise, right_plan),
+    (clinic.cosine_rates, right_cosine),
 ]
 
 
@@ -122,29 +123,32 @@ OTHER_RIGHT_ANSWERS = {
         lambda theta, *a, **k: right_decay(theta.clone().requires_grad_(), *a, **k),
     ),
     "stop by counting": (lesson02.stop_early, stop_by_counting),
-    "plan rounded down, in arrays": (lesson02.same_noise, plan_rounded_down),
-    "plan rounded up, in tuples": (lesson02.same_noise, lambda *a, **k: plan_rounded_up(*a, **k)),
+    "plan rounded down, in arrays": (clinic.same_noise, plan_rounded_down),
+    "plan rounded up, in tuples": (clinic.same_noise, lambda *a, **k: plan_rounded_up(*a, **k)),
     "plan in tensors": (
-        lesson02.same_noise,
+        clinic.same_noise,
         lambda *a, **k: [torch.tensor(part) for part in right_plan(*a, **k)],
     ),
     "cosine by epoch": (
-        lesson02.cosine_rates,
+        clinic.cosine_rates,
         lambda epochs, steps, peak: [
             peak * (1 + math.cos(math.pi * epoch / epochs)) / 2 for epoch in range(epochs) for _ in range(steps)
         ],
     ),
     "cosine to zero in the last step": (
-        lesson02.cosine_rates,
+        clinic.cosine_rates,
         lambda epochs, steps, peak: peak * (1 + np.cos(np.linspace(0, np.pi, epochs * steps))) / 2,
     ),
     "cosine in float32, counted from 1": (
-        lesson02.cosine_rates,
+        clinic.cosine_rates,
         lambda epochs, steps, peak: (
             peak * (1 + torch.cos(math.pi * torch.arange(1, epochs * steps + 1) / (epochs * steps))) / 2
         ),
     ),
-    "cosine by torch": (lesson02.cosine_rates, lambda epochs, steps, peak: cosine_by_torch(epochs * steps, peak)),
+    "cosine by torch": (
+        clinic.cosine_rates,
+        lambda epochs, steps, peak: cosine_by_torch(epochs * steps, peak),
+    ),
 }
 
 
@@ -428,50 +432,70 @@ WRONG = [
     (lesson02.stop_early, lambda losses, *, patience: (0, 0), "not 0 of 0"),
     (lesson02.stop_early, lambda losses, *, patience: 3, "return two numbers"),
     (
-        lesson02.same_noise,
+        clinic.same_noise,
         plan(decayed, lambda b, f, most: round(b * f)),
         "10.0%. A smaller batch is noisier: shrinking",
     ),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: round(b * f)), "noisier and noisier"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: b), "Nothing changes"),
-    (lesson02.same_noise, plan(decayed, lambda b, f, most: b), "rate does the work"),
-    (lesson02.same_noise, plan(decayed, lambda b, f, most: round(b / f)), "one of the two"),
-    (lesson02.same_noise, plan(decayed, lambda b, f, most: min(round(b / f), most)), "one of the two"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: min(round(b / math.sqrt(f)), most)), "not by its root"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: round(b / f)), "beyond largest_batch"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: min(round(b / f), most)), "can grow no more"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: min(b / f, most)), "an int"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: most + 1), "more than largest_batch"),
-    (lesson02.same_noise, plan(lambda r, f: r * f * 2, lambda b, f, most: 2 * b), "the batch can be"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: 0), "at least one picture"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: -b), "at least one picture"),
-    (lesson02.same_noise, plan(fixed, lambda b, f, most: math.nan), "at least one picture"),
-    (lesson02.same_noise, lambda factors, **k: right_plan(list(np.cumprod(factors)), **k), "do not multiply them"),
-    (lesson02.same_noise, lambda factors, **k: (part for part in right_plan(factors, **k)), "two lists"),
-    (lesson02.same_noise, lambda *a, **k: list(zip(*right_plan(*a, **k), strict=True)), "two lists"),
-    (lesson02.same_noise, lambda *a, **k: tuple(map(iter, right_plan(*a, **k))), "list of rates is of type"),
-    (lesson02.same_noise, lambda factors, **k: (factors, [1]), "shape"),
-    (lesson02.same_noise, lambda factors, **k: 3, "two lists"),
-    (lesson02.same_noise, lambda factors, **k: (EqualToEverything(), EqualToEverything()), "EqualToEverything"),
-    (lesson02.cosine_rates, wrong_unit, "100% of the peak: the schedule is told its length in steps"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: round(b * f)), "noisier and noisier"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: b), "Nothing changes"),
+    (clinic.same_noise, plan(decayed, lambda b, f, most: b), "rate does the work"),
+    (clinic.same_noise, plan(decayed, lambda b, f, most: round(b / f)), "one of the two"),
+    (clinic.same_noise, plan(decayed, lambda b, f, most: min(round(b / f), most)), "one of the two"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: min(round(b / math.sqrt(f)), most)), "not by its root"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: round(b / f)), "beyond largest_batch"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: min(round(b / f), most)), "can grow no more"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: min(b / f, most)), "an int"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: most + 1), "more than largest_batch"),
+    (clinic.same_noise, plan(lambda r, f: r * f * 2, lambda b, f, most: 2 * b), "the batch can be"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: 0), "at least one picture"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: -b), "at least one picture"),
+    (clinic.same_noise, plan(fixed, lambda b, f, most: math.nan), "at least one picture"),
     (
-        lesson02.cosine_rates,
+        clinic.same_noise,
+        lambda factors, **k: right_plan(list(np.cumprod(factors)), **k),
+        "do not multiply them",
+    ),
+    (clinic.same_noise, lambda factors, **k: (part for part in right_plan(factors, **k)), "two lists"),
+    (clinic.same_noise, lambda *a, **k: list(zip(*right_plan(*a, **k), strict=True)), "two lists"),
+    (clinic.same_noise, lambda *a, **k: tuple(map(iter, right_plan(*a, **k))), "list of rates is of type"),
+    (clinic.same_noise, lambda factors, **k: (factors, [1]), "shape"),
+    (clinic.same_noise, lambda factors, **k: 3, "two lists"),
+    (clinic.same_noise, lambda factors, **k: (EqualToEverything(), EqualToEverything()), "EqualToEverything"),
+    (clinic.cosine_rates, wrong_unit, "100% of the peak: the schedule is told its length in steps"),
+    (
+        clinic.cosine_rates,
         lambda epochs, steps, peak: [
             peak * (1 + math.cos(math.pi * step / epochs)) / 2 for step in range(epochs * steps)
         ],
         "down and up again 50 times",
     ),
     (
-        lesson02.cosine_rates,
+        clinic.cosine_rates,
         lambda epochs, steps, peak: [peak * (1 - step / epochs / steps) for step in range(epochs * steps)],
         "half a cosine",
     ),
-    (lesson02.cosine_rates, lambda epochs, steps, peak: [peak] * epochs, "shape"),
-    (lesson02.cosine_rates, lambda epochs, steps, peak: [peak] * (epochs * steps), "starts at 0.1.*half a cosine"),
-    (lesson02.cosine_rates, lambda *a: right_cosine(*a)[::-1], "starts at 2.*half a cosine"),
-    (lesson02.cosine_rates, lambda *a: [2 * rate for rate in right_cosine(*a)], "starts at 0.2"),
-    (lesson02.cosine_rates, lambda *a: [2 * rate - a[2] for rate in right_cosine(*a)], "-100% of the peak.*half"),
-    (lesson02.cosine_rates, lambda epochs, steps, peak: by_epoch(epochs, steps, peak, epochs - 1), "learns nothing"),
-    (lesson02.cosine_rates, lambda epochs, steps, peak: by_epoch(epochs, steps, peak, epochs, 1), "learns nothing"),
-    (lesson02.cosine_rates, lambda *a: (rate for rate in right_cosine(*a)), "type generator"),
+    (clinic.cosine_rates, lambda epochs, steps, peak: [peak] * epochs, "shape"),
+    (
+        clinic.cosine_rates,
+        lambda epochs, steps, peak: [peak] * (epochs * steps),
+        "starts at 0.1.*half a cosine",
+    ),
+    (clinic.cosine_rates, lambda *a: right_cosine(*a)[::-1], "starts at 2.*half a cosine"),
+    (clinic.cosine_rates, lambda *a: [2 * rate for rate in right_cosine(*a)], "starts at 0.2"),
+    (
+        clinic.cosine_rates,
+        lambda *a: [2 * rate - a[2] for rate in right_cosine(*a)],
+        "-100% of the peak.*half",
+    ),
+    (
+        clinic.cosine_rates,
+        lambda epochs, steps, peak: by_epoch(epochs, steps, peak, epochs - 1),
+        "learns nothing",
+    ),
+    (
+        clinic.cosine_rates,
+        lambda epochs, steps, peak: by_epoch(epochs, steps, peak, epochs, 1),
+        "learns nothing",
+    ),
+    (clinic.cosine_rates, lambda *a: (rate for rate in right_cosine(*a)), "type generator"),
 ]

@@ -19,7 +19,7 @@ from nnopt_lab.inspecting import layers
 from nnopt_lab.pruning.masks import Masks, choose_masks
 from nnopt_lab.pruning.trial import PruningTrial
 from nnopt_lab.sparse_storage import FORMATS, model_bytes, write_model
-from nnopt_lab.training import evaluate
+from nnopt_lab.training import evaluate, refresh_statistics
 from nnopt_lab.widgets import (
     Explorer,
     LiveFigure,
@@ -155,6 +155,20 @@ def test_what_is_said_is_what_is_so(model: nn.Module, tiny_data: ImageData) -> N
     assert f"of which {left / 1e6:.1f} million" in explorer.outcome.text
 
 
+def test_fresh_statistics_are_measured_for_the_pruned_network_and_left_behind(standin_data: ImageData) -> None:
+    model, _ = checkpoints.load("resnet20", standin_data)
+    trial = PruningTrial(model, standin_data, pictures=100)
+    masks = trial.masks(criterion="l1", granularity="weight", scope="global", rate=0.8)
+    stale = trial.score(masks).correct
+    pruned = copy.deepcopy(model)
+    masks.apply(pruned)
+    refresh_statistics(pruned, standin_data, pictures=200)
+    right = round(100 * evaluate(pruned, standin_data, standin_data.validation.take(100)).accuracy)
+    assert abs(trial.score(masks, fresh_statistics=True).correct - right) <= 1 and right > stale + 10
+    whole = trial.masks(criterion="l1", granularity="weight", scope="global", rate=0.0)
+    assert trial.score(whole).correct == trial.whole.correct
+
+
 def test_too_high_a_rate_is_told_and_not_an_error(explorer: Explorer) -> None:
     explorer.restore("granularity=channel scope=layer rate=0.99")
     assert explorer.error is None and explorer.outcome.text.startswith("Too far:")
@@ -170,6 +184,8 @@ def test_only_the_right_choice_reaches_the_goal(standin_data: ImageData) -> None
     explorer.restore("criterion=l1")
     assert not explorer.outcome.goal_reached
     explorer.restore("scope=global")
+    assert not explorer.outcome.goal_reached
+    explorer.restore("statistics=fresh")
     assert explorer.outcome.goal_reached and "Goal reached" in explorer.status.value
     explorer.restore("rate=0.5")
     assert not explorer.outcome.goal_reached

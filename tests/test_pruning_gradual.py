@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_networks import tiny_network
 from torch import nn
 
 from nnopt_lab.datasets.batches import NO_AUGMENTATION
@@ -45,20 +46,6 @@ SETTINGS = TrainingSettings(
     seed=0,
 )
 """27 steps on the tiny data, with momentum and weight decay."""
-
-
-def tiny_network(*, seed: int = 0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=4),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, stride=2),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 4),
-    )
 
 
 def zeros(model: nn.Module) -> dict[str, torch.Tensor]:

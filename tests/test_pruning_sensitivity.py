@@ -7,9 +7,9 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_networks import tiny_network
 from torch import nn
 
 from nnopt_lab.measuring import accuracy_interval
@@ -20,17 +20,7 @@ from nnopt_lab.training import TrainingSettings, evaluate, fit
 
 @pytest.fixture(scope="module")
 def trained(tiny_data) -> nn.Module:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=4),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, stride=2),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 4),
-    )
+    model = tiny_network()
     settings = TrainingSettings(epochs=2, batch_size=12, learning_rate=0.05, evaluate_every_epochs=2)
     for _ in fit(model, tiny_data, settings, device="cpu"):
         pass

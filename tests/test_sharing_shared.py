@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_networks import tiny_network
 from torch import nn
 
 from nnopt_lab.models import build
-from nnopt_lab.pruning import Masks, choose_masks, prunable_layers
+from nnopt_lab.pruning import Masks, prunable_layers
 from nnopt_lab.sharing import (
     Shared,
     SharedLayer,
@@ -27,23 +28,6 @@ from nnopt_lab.training import TrainingSettings, fit
 
 SETTINGS = TrainingSettings(epochs=0.5, batch_size=12, learning_rate=0.005, weight_decay=0.01, seed=0)
 """A few steps on the tiny data."""
-
-
-def tiny_network(*, seed: int = 0, pruned: float = 0.0) -> nn.Sequential:
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 5, stride=4),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, stride=2),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(8, 4),
-    )
-    if pruned:
-        choose_masks(model, rate=pruned).apply(model)
-    return model
 
 
 def train(model: nn.Module, data, settings: TrainingSettings = SETTINGS, **options) -> list[float]:

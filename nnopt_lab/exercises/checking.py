@@ -99,6 +99,13 @@ class _TooSlow(BaseException):
     """Not an Exception, so that a student's ``except Exception`` does not swallow it."""
 
 
+def unseen_generator() -> torch.Generator:
+    """Return a generator that starts elsewhere each time, so that no table of the tested inputs passes."""
+    generator = torch.Generator()
+    generator.seed()
+    return generator
+
+
 def require(condition: object, hint: str) -> None:
     """Go on if ``condition`` is true; end the check with ``hint`` if it is not.
 

@@ -10,20 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnopt_lab.exercises.checking import close, exercise, is_whole, require
-
-
-def _fresh() -> torch.Generator:
-    """Return a generator that starts elsewhere each time, so that no table of the tested inputs passes."""
-    generator = torch.Generator()
-    generator.seed()
-    return generator
+from nnopt_lab.exercises.checking import close, exercise, is_whole, require, unseen_generator
 
 
 @exercise(title="A mask by magnitude", points=2, minutes=8)
 def magnitude_mask(answer: Callable[[Tensor, float], Tensor]) -> None:
     """``answer(weight, rate)`` is True for what is kept: all but the round(rate · n) smallest magnitudes."""
-    generator = _fresh()
+    generator = unseen_generator()
     draws = [torch.randn(shape, generator=generator) for shape in ((5, 5), (6, 4, 3, 3), (7, 11))]
     # Rows of different size, so that pruning each row alone shows.
     draws[2] *= torch.linspace(0.2, 2, 7)[:, None]
@@ -113,7 +106,7 @@ def cubic_sparsity(answer: Callable[..., float]) -> None:
 @exercise(title="A step that keeps the zeros", points=2, minutes=10)
 def fine_tune_step(answer: Callable[..., object]) -> None:
     """``answer(weights, masks, optimizer, loss_of)`` trains one step; what the masks remove is exactly 0 after it."""
-    generator = _fresh()
+    generator = unseen_generator()
     start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((6, 4), (3, 6))]
     inputs = torch.randn(20, 4, generator=generator, dtype=torch.float64)
     targets = torch.randn(20, 3, generator=generator, dtype=torch.float64)

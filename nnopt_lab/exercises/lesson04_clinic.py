@@ -9,20 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnopt_lab.exercises.checking import close, exercise, pair, require
-
-
-def _fresh() -> torch.Generator:
-    """Return a generator that starts elsewhere each time, so that no table of the tested inputs passes."""
-    generator = torch.Generator()
-    generator.seed()
-    return generator
+from nnopt_lab.exercises.checking import close, exercise, pair, require, unseen_generator
 
 
 @exercise(title="Clinic: one name for two things", points=2, minutes=10)
 def prune_globally(answer: Callable[[nn.Module, float], object]) -> None:
     """``answer(model, rate)`` zeros the share ``rate`` of all conv and linear weights together, by magnitude."""
-    generator = _fresh()
+    generator = unseen_generator()
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
     with torch.no_grad():
         for parameter, scale in zip(model.parameters(), (1.0, 1.0, 0.3, 0.3), strict=True):
@@ -87,7 +80,7 @@ def prune_globally(answer: Callable[[nn.Module, float], object]) -> None:
 @exercise(title="Clinic: half the weights have a minus sign", points=1, minutes=4)
 def prune_by_threshold(answer: Callable[[Tensor, float], Tensor]) -> None:
     """``answer(weight, threshold)`` sets to 0 what is nearer to 0 than ``threshold`` and keeps the rest."""
-    generator = _fresh()
+    generator = unseen_generator()
     for shape, threshold in (((5, 5), 0.5), ((8, 3, 3, 3), 0.8), ((40,), 1.1)):
         weight = torch.randn(shape, generator=generator)
         weight.flatten()[:2] = torch.tensor([-2.0, 2.0])
@@ -123,7 +116,7 @@ def prune_by_threshold(answer: Callable[[Tensor, float], Tensor]) -> None:
 @exercise(title="Clinic: a matrix that falls apart", points=1, minutes=5)
 def keep_at(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """``answer(weight, places)`` keeps the weights at ``places``, counted row by row from 0, and zeros the rest."""
-    generator = _fresh()
+    generator = unseen_generator()
     for shape in ((4, 6), (5, 5), (6, 2, 3, 3)):
         weight = torch.randn(shape, generator=generator)
         count = weight.numel()
@@ -158,7 +151,7 @@ def keep_at(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 @exercise(title="Clinic: chance by another name", points=2, minutes=8)
 def two_of_four(answer: Callable[[Tensor], Tensor]) -> None:
     """``answer(weight)`` keeps the two largest magnitudes of every four neighbors in a row and zeros the rest."""
-    generator = _fresh()
+    generator = unseen_generator()
     for shape in ((3, 8), (16, 40), (1, 4)):
         weight = torch.randn(shape, generator=generator)
         given = weight.clone()
@@ -200,7 +193,7 @@ def two_of_four(answer: Callable[[Tensor], Tensor]) -> None:
 @exercise(title="Clinic: zeros are not neurons", points=2, minutes=10)
 def remove_idle_neurons(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
     """``answer(incoming, bias, outgoing, activity, count)`` removes the ``count`` least active hidden neurons."""
-    generator = _fresh()
+    generator = unseen_generator()
     for inputs, hidden, outputs, count in ((10, 20, 5, 8), (4, 6, 3, 2), (5, 9, 2, 1)):
         incoming = torch.randn(hidden, inputs, generator=generator)
         bias, outgoing = torch.randn(hidden, generator=generator), torch.randn(outputs, hidden, generator=generator)
@@ -253,7 +246,7 @@ def remove_idle_neurons(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) ->
 @exercise(title="Clinic: zeros that still take room", points=2, minutes=10)
 def pack_bitmap(answer: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
     """``answer(weight)`` gives (bits, values): one bit a weight as by numpy.packbits, and the kept float32 numbers."""
-    generator = _fresh()
+    generator = unseen_generator()
     for shape, rate in (((20, 50), 0.9), ((7, 11), 0.5), ((8, 3, 3, 3), 0.8)):
         weight = torch.randn(shape, generator=generator)
         mask = torch.rand(shape, generator=generator) >= rate

@@ -20,20 +20,22 @@ from nnopt_lab.pruning.granularity import unit_scores
 from nnopt_lab.pruning.masks import Masks, choose_masks, rate_for, threshold_for
 from nnopt_lab.pruning.prunable import chosen_layers, layers_divisible_by, prunable_layers
 from nnopt_lab.sparse_storage import FORMATS, model_bytes, storage_bytes
+from nnopt_lab.training import refresh_statistics
 
 BINS = 61
 _LOWEST_RATE = 0.01
 _BATCH = 50  # what fits the cache of a small processor
+_FRESH_PICTURES = 200
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a pruned network does beside the whole one, on the same pictures.
+    """How a changed network does beside the whole one, on the same pictures.
 
     Attributes
     ----------
     correct, correct_whole, total : int
-        Pictures that the pruned and the whole network get right, of how many.
+        Pictures that the changed and the whole network get right, of how many.
     """
 
     correct: int
@@ -42,7 +44,7 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Of the pruned network, 0–1."""
+        """Of the changed network, 0–1."""
         return self.correct / self.total
 
     @property
@@ -52,7 +54,7 @@ class Score:
 
     @property
     def points_lost(self) -> float:
-        """Accuracy that pruning cost, in percentage points; below 0 if it gained."""
+        """Accuracy that the change cost, in percentage points; below 0 if it gained."""
         return 100 * (self.correct_whole - self.correct) / self.total
 
 
@@ -95,6 +97,7 @@ class PruningTrial:
         self._weights = {name: layer.weight.detach().clone() for name, layer in self._layers.items()}
         weights_bytes = sum(weight.numel() * weight.element_size() for weight in self._weights.values())
         self._bytes_of_the_rest = model_bytes(self._model, "dense") - weights_bytes
+        self._statistics = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         self._nonzero = {name: weight != 0 for name, weight in self._weights.items()}
         self._data, self._seed = data, seed
         source = BatchSource(data, split, device=next(self._model.parameters()).device)
@@ -102,7 +105,7 @@ class PruningTrial:
         self._scores: dict[tuple[str, str], dict[str, Tensor]] = {}
         self._chosen: dict[str, list[str]] = {}
         self._units: dict[tuple[str, str], Tensor] = {}
-        self._measured: dict[bytes, int] = {}
+        self._measured: dict[tuple[bytes, bool], int] = {}
         self._macs = {layer.name: layer.macs for layer in layers(self._model)}
         self.layer_names = list(self._layers)
         self.pictures = len(split)
@@ -158,15 +161,22 @@ class PruningTrial:
         high = max(high, 1e-12)  # all scores are 0 where no picture gets through
         return max(low, 1e-4 * high), high
 
-    def score(self, masks: Masks) -> Score:
-        """Measure the network with the weights that ``masks`` remove at 0; masks that were seen before cost nothing."""
+    def score(self, masks: Masks, *, fresh_statistics: bool = False) -> Score:
+        """Measure the network with the weights that ``masks`` remove at 0; what was measured before costs nothing.
+
+        With ``fresh_statistics``, batch norm's are measured anew on 200 training pictures first: see
+        `nnopt_lab.training.refresh_statistics`.
+        """
         seen = hashlib.blake2b(digest_size=16)
         for mask in masks.masks.values():
             seen.update(mask.cpu().numpy().tobytes())
-        key = seen.digest()
+        key = seen.digest(), fresh_statistics
         if key not in self._measured:
             try:
                 masks.apply(self._model)
+                if fresh_statistics:
+                    pictures = min(_FRESH_PICTURES, len(self._data.train))
+                    refresh_statistics(self._model, self._data, pictures=pictures, batch_size=min(100, pictures))
                 self._measured[key] = self._correct()
             finally:  # an interruption must not leave the zeros to the next masks
                 self._restore()
@@ -217,3 +227,5 @@ class PruningTrial:
     def _restore(self) -> None:
         for name, layer in self._layers.items():
             layer.weight.copy_(self._weights[name])
+        for name, buffer in self._model.named_buffers():
+            buffer.copy_(self._statistics[name])
