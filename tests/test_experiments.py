@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
-from nnopt_lab import models
-from nnopt_lab.experiments import EXPERIMENTS, lesson04, load_results, run_experiment
+from nnopt_lab import checkpoints, models
+from nnopt_lab.experiments import EXPERIMENTS, lesson04, lesson05, load_results, run_experiment
 from nnopt_lab.experiments import runs as runs_module
 from nnopt_lab.experiments.conditions import Condition, Experiment
 from nnopt_lab.experiments.results import summarize
+from nnopt_lab.pruning import prunable_layers
+from nnopt_lab.quantization import quantized_layers
+from nnopt_lab.sharing import untie_weights
 from nnopt_lab.training import TrainingSettings
 
 QUICK = TrainingSettings(epochs=1, batch_size=32, learning_rate=0.01)
@@ -63,6 +67,34 @@ def test_what_lesson_4_removes_stays_removed(condition, standin_data) -> None:
     halved = condition in lesson04.CHANNELS
     assert row["macs"] / models.count(dense).macs == pytest.approx(0.48 if halved else 1, abs=0.02)
     assert ("accuracy_before" in row) == (condition.start is not None)
+
+
+@pytest.mark.parametrize(
+    ("condition", "values"),
+    [
+        *((condition, 2**bits) for condition, bits in zip(lesson05.STATIC[1:], (8, 8, 4, 4, 4, 4), strict=True)),
+        *((condition, count) for condition, count in zip(lesson05.WEIGHTS[1:], (16, 16, 4, 2), strict=True)),
+    ],
+    ids=lambda item: getattr(item, "name", item),
+)
+def test_lesson_5_leaves_as_few_values_as_it_says(condition, values, standin_data) -> None:
+    few = replace(
+        standin_data.with_train_size(64), validation=standin_data.validation.take(64), test=standin_data.test.take(64)
+    )
+    settings = condition.settings and replace(condition.settings, epochs=1, batch_size=16)
+    row = runs_module.measure(replace(condition, settings=settings), few, seed=1)
+    assert row["steps"] == (4 if settings else 0) and (row["last_batch_loss"] is None) == (settings is None)
+    whole, _ = checkpoints.load("resnet20", standin_data)
+    bits = math.log2(values)
+    # All but the indices: headers, scales or codebooks, biases, batch norm, and layers that stay as they are.
+    assert row["bytes"] == pytest.approx(models.count(whole).parameters * bits / 8, abs=40_000)
+    made, _ = condition.compress(whole, few, 1)
+    if "shared" in condition.name:
+        weights = [layer.weight[None] for layer in prunable_layers(untie_weights(made)[0]).values()]
+    else:
+        weights = [layer.quantized_weight() for layer in quantized_layers(made).values()]
+        weights = [weight[None] for weight in weights] if "per tensor" in condition.name else weights
+    assert all(len(row.unique()) <= values for weight in weights for row in weight)
 
 
 def test_results_on_other_data_are_not_mixed(tiny_experiment, tiny_data, tmp_path) -> None:

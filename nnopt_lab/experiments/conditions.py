@@ -14,6 +14,9 @@ from nnopt_lab.training import TrainingSettings
 AfterStep = Callable[[nn.Module, float], None]
 """As in `nnopt_lab.training.fit`."""
 
+StoredBytes = Callable[[nn.Module], int]
+"""Takes the trained network and returns the size of the file in which it would be stored."""
+
 Compress = Callable[[nn.Module, ImageData, int], tuple[nn.Module, AfterStep | None]]
 """Takes a network, the data and the seed; returns the network to train and what is done after each step."""
 
@@ -28,8 +31,8 @@ class Condition:
         What plots and tables call it.
     model, model_options : str, dict
         As in `nnopt_lab.models.build`.
-    settings : TrainingSettings
-        The seed is set by the experiment.
+    settings : TrainingSettings or None
+        The seed is set by the experiment. None: the network is measured without training.
     training_pictures, validation_pictures : int or None
         None: all.
     rule : str or None
@@ -40,6 +43,8 @@ class Condition:
         Shipped checkpoint that the network begins as, such as ``"resnet20"``; None begins with random weights.
     compress : callable or None
         Called once, before the training.
+    stored_bytes : callable or None
+        Gives ``bytes`` in the results.
     grid : tuple of dict
         Changes to ``settings`` that are tried once each before the comparison; the validation loss picks.
     target_loss : float or None
@@ -48,7 +53,7 @@ class Condition:
 
     name: str
     model: str
-    settings: TrainingSettings
+    settings: TrainingSettings | None
     model_options: dict[str, object] = field(default_factory=dict)
     training_pictures: int | None = None
     validation_pictures: int | None = None
@@ -58,6 +63,7 @@ class Condition:
     plateau: Plateau | None = None
     start: str | None = None
     compress: Compress | None = None
+    stored_bytes: StoredBytes | None = None
     grid: tuple[dict[str, float], ...] = ()
     target_loss: float | None = None
 

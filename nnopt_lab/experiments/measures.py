@@ -36,7 +36,8 @@ def measure(condition: Condition, data: ImageData, *, seed: int, compiled: bool 
         ``test_loss``, ``last_batch_loss``, ``training_accuracy``, ``steps``, ``curve`` and ``elapsed_s``. The curve
         holds one [epoch, validation loss, validation accuracy] for each evaluation. A network that diverged is
         reported as it was before the step that failed. If it did not begin with random weights, ``accuracy_before``
-        is that of the (compressed) network on the validation split before any training.
+        is that of the (compressed) network on the validation split before any training. ``bytes`` is the size of its
+        file, if the condition says how it is stored.
     """
     data = _share_of(condition, data)
     model, after_step = _build(condition, data, seed=seed)
@@ -50,11 +51,14 @@ def measure(condition: Condition, data: ImageData, *, seed: int, compiled: bool 
     row: Row = {"condition": condition.name, "seed": seed, "diverged": False}
     records: list[StepRecord] = []
     try:
-        records.extend(_train(model, condition, data, seed=seed, after_step=after_step))
+        if condition.settings is not None:
+            records.extend(_train(model, condition, data, seed=seed, after_step=after_step))
     except TrainingDiverged:
         row["diverged"] = True
     measured = evaluate(model, data, data.test)
     size["nonzero_parameters"] = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
+    if condition.stored_bytes is not None:
+        size["bytes"] = condition.stored_bytes(model)
     trained: Row = {
         "test_accuracy": round(measured.accuracy, 4),
         "test_loss": round(measured.loss, 4),

@@ -11,7 +11,7 @@ import torch
 
 from nnopt_lab.arguments import require_choice, require_integer
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.experiments import lesson01, lesson02, lesson03, lesson04, speeds
+from nnopt_lab.experiments import lesson01, lesson02, lesson03, lesson04, lesson05, speeds
 from nnopt_lab.experiments.conditions import Condition, Experiment, Variant
 from nnopt_lab.experiments.measures import Row, measure, measure_on_validation, measure_to_target
 from nnopt_lab.experiments.results import Results, load_results, results_folder
@@ -25,6 +25,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *lesson02.EXPERIMENTS,
         *lesson03.EXPERIMENTS,
         *lesson04.EXPERIMENTS,
+        *lesson05.EXPERIMENTS,
         *speeds.EXPERIMENTS,
     )
 }
@@ -87,7 +88,8 @@ def _measure(condition: Condition | Variant, data: ImageData, *, seed: int, comp
             raise ValueError("device is the CPU, but this experiment must run where torch finds an NVIDIA GPU.")
         return speeds.measure_speeds(data, (condition,), device="cuda", steps=100)[0]
     picked = results.picked(condition.name)
-    condition = replace(condition, settings=replace(condition.settings, **picked))
+    if picked:
+        condition = replace(condition, settings=replace(condition.settings, **picked))
     if condition.target_loss is not None:
         return measure_to_target(condition, data, seed=seed) | picked
     return measure(condition, data, seed=seed, compiled=compiled) | picked
