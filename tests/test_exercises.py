@@ -12,6 +12,8 @@ import answers_lesson02
 import answers_lesson03
 import answers_lesson04
 import answers_lesson04_clinic
+import answers_lesson05
+import answers_lesson05_clinic
 import pytest
 import torch
 
@@ -26,6 +28,8 @@ LESSONS: tuple[ModuleType, ...] = (
     answers_lesson03,
     answers_lesson04,
     answers_lesson04_clinic,
+    answers_lesson05,
+    answers_lesson05_clinic,
 )
 REFERENCES = [pair for lesson in LESSONS for pair in lesson.REFERENCES]
 NOT_NUMBERS = [check for lesson in LESSONS for check in getattr(lesson, "NOT_NUMBERS", ())]
