@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import browser, descent, pruning, slider, training
+from benchmarks import browser, descent, pruning, quantization, slider, training
 from nnopt_lab import datasets
 from nnopt_lab.files import write_text
 from nnopt_lab.recipes import describe_machine
@@ -29,6 +29,7 @@ def main() -> None:
         "slider": slider.measure(repeats=5 if options.quick else 60),
         "descent": descent.measure(rounds=3 if options.quick else 30),
         "pruning": pruning.measure(rounds=3 if options.quick else 20),
+        "quantization": quantization.measure(data, rounds=3 if options.quick else 60),
         "browser": browser.measure(moves=3 if options.quick else 30),
         "training": training.measure(data, rounds=2 if options.quick else 6, block=2 if options.quick else 10),
     }
