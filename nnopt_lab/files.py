@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 _ABOUT = "about"
@@ -54,6 +54,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mappin
             save_file(contiguous, temporary, metadata=_one_entry(metadata or {}))
         except Exception as error:  # safetensors reports a full disk as its own exception type
             raise OSError(f"cannot write {path}: {error}") from error
+
+
+def bytes_of_tensors(tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> int:
+    """Return the size of the file that `write_tensors` would write."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return len(save(contiguous, metadata=_one_entry(metadata or {})))
 
 
 def _one_entry(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nnopt_lab.arguments import require_choice, require_integer
-from nnopt_lab.files import write_tensors
+from nnopt_lab.files import bytes_of_tensors, write_tensors
 from nnopt_lab.pruning.prunable import prunable_layers
 from nnopt_lab.quantization.grids import MOST_BITS, Grid, dequantize, integer_type, quantize
 from nnopt_lab.training import CheckpointError
@@ -142,23 +142,44 @@ def write_quantized(path: Path | str, model: nn.Module, grids: Mapping[str, Grid
         If a name is not that of a convolution or linear layer, or a grid does not fit its weight.
     """
     path = Path(path)
-    layers = prunable_layers(model)
-    tensors = dict(model.state_dict())
-    about: dict[str, dict[str, object]] = {}
-    for name, grid in grids.items():
-        require_choice("grids", name, layers)
-        weight = tensors.pop(f"{name}.weight")
-        integers = quantize(weight, grid)
-        if grid.spacing == 2:
-            integers = (integers > 0).to(torch.uint8)
-        tensors[f"{name}.weight/integers"] = pack_integers(integers, bits=grid.bits, lowest=_first(grid))
-        tensors[f"{name}.weight/scale"] = grid.scale
-        if _shifted(grid):
-            tensors[f"{name}.weight/zero_point"] = pack_integers(grid.zero_point, bits=grid.bits, lowest=grid.lowest)
-        ends = {"bits": grid.bits, "lowest": grid.lowest, "highest": grid.highest}
-        about[name] = {"shape": list(weight.shape), **ends, "axis": grid.axis, "group": grid.group}
-    write_tensors(path, tensors, metadata={"grids": json.dumps(about)})
+    tensors, metadata = _contents(model, grids)
+    write_tensors(path, tensors, metadata=metadata)
     return path.stat().st_size
+
+
+def quantized_bytes(model: nn.Module, grids: Mapping[str, Grid]) -> int:
+    """Return the size of the file that `write_quantized` would write, header included.
+
+    Raises
+    ------
+    ValueError
+        As `write_quantized`.
+    """
+    tensors, metadata = _contents(model, grids)
+    return bytes_of_tensors(tensors, metadata=metadata)
+
+
+def parts_of_quantized(path: Path | str) -> dict[str, int]:
+    """Return what takes the bytes of a file by `write_quantized`; the sum is the file's size.
+
+    Returns
+    -------
+    dict of int
+        ``"integers"``: the packed weights; ``"scales"``; ``"zero points"``; ``"numbers"``: biases, batch norm and
+        weights that are not quantized; ``"header"``: names, shapes, widths and all the rest.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or broken.
+    """
+    tensors, _ = read_tensors(Path(path))
+    kinds = {"integers": "integers", "scale": "scales", "zero_point": "zero points"}
+    sizes = dict.fromkeys([*kinds.values(), "numbers"], 0)
+    for name, tensor in tensors.items():
+        kind = kinds.get(name.rpartition("/")[2], "numbers")
+        sizes[kind] += tensor.numel() * tensor.element_size()
+    return {**sizes, "header": Path(path).stat().st_size - sum(sizes.values())}
 
 
 def read_integers(path: Path | str) -> tuple[dict[str, tuple[Tensor, Grid]], dict[str, Tensor]]:
@@ -208,6 +229,26 @@ def read_quantized(path: Path | str, model: nn.Module) -> None:
     for name, (integers, grid) in quantized.items():
         weights[f"{name}.weight"] = dequantize(integers, grid)
     load_weights(model, weights, origin=str(path))
+
+
+def _contents(model: nn.Module, grids: Mapping[str, Grid]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of the file of ``model``."""
+    layers = prunable_layers(model)
+    tensors = dict(model.state_dict())
+    about: dict[str, dict[str, object]] = {}
+    for name, grid in grids.items():
+        require_choice("grids", name, layers)
+        weight = tensors.pop(f"{name}.weight")
+        integers = quantize(weight, grid)
+        if grid.spacing == 2:
+            integers = (integers > 0).to(torch.uint8)
+        tensors[f"{name}.weight/integers"] = pack_integers(integers, bits=grid.bits, lowest=_first(grid))
+        tensors[f"{name}.weight/scale"] = grid.scale
+        if _shifted(grid):
+            tensors[f"{name}.weight/zero_point"] = pack_integers(grid.zero_point, bits=grid.bits, lowest=grid.lowest)
+        ends = {"bits": grid.bits, "lowest": grid.lowest, "highest": grid.highest}
+        about[name] = {"shape": list(weight.shape), **ends, "axis": grid.axis, "group": grid.group}
+    return tensors, {"grids": json.dumps(about)}
 
 
 def _first(grid: Grid) -> int:

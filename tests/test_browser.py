@@ -81,6 +81,36 @@ explore_pruning(model, data, state="rate=0.5")""",
     "explore_threshold([[0.5, -1.25, 0.1], [-0.2, 2.0, -0.05]])",
 ]
 
+DISTILLATION = [
+    """from nnopt_lab import checkpoints, datasets, models
+from nnopt_lab.distillation import SoftLabels, cache_logits
+from nnopt_lab.training import TrainingSettings
+from nnopt_lab.widgets import explore_opinion, race_students
+
+data = datasets.load("standin", quiet=True)
+teacher, _ = checkpoints.load("resnet20", data)
+explore_opinion(teacher, data)""",
+    """few = data.with_train_size(100)
+settings = TrainingSettings(epochs=100, batch_size=20, learning_rate=0.05, evaluate_every_epochs=20)
+soft = SoftLabels(cache_logits(teacher, few), temperature=4, alpha=0.9)
+race_students(
+    lambda: models.build("article_cnn"), few, settings, objectives={"labels only": None, "soft + labels": soft}
+)""",
+]
+
+
+QUANTIZATION = [
+    """from nnopt_lab import checkpoints, datasets
+from nnopt_lab.widgets import explore_grid, explore_quantization, explore_sharing, explore_weights
+
+data = datasets.load("standin", quiet=True)
+model, _ = checkpoints.load("resnet20", data)
+explore_quantization(model, data)""",
+    "explore_grid()",
+    "explore_weights(model)",
+    "explore_sharing(model)",
+]
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -91,6 +121,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     write_notebook(served / "widgets.ipynb", CELLS)
     write_notebook(served / "descent.ipynb", DESCENT)
     write_notebook(served / "pruning.ipynb", PRUNING)
+    write_notebook(served / "quantization.ipynb", QUANTIZATION)
+    write_notebook(served / "distillation.ipynb", DISTILLATION)
     write_executed(served / "executed.ipynb", CELLS[:1])
     for path in COMMITTED:
         shutil.copy(path, served)
@@ -311,6 +343,112 @@ def test_a_network_is_pruned_by_rate_and_by_threshold(
     record_testsuite_property("threshold_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
     playwright.expect(one_layer.get_by_role("status")).to_contain_text("of 6 weights have a size |w| below")
     keep(page, "pruning-threshold")
+    assert page.get_by_text("Error displaying widget").count() == 0
+
+
+def test_a_teachers_opinion_is_softened_and_students_race(
+    lab: str, page: playwright.Page, record_testsuite_property
+) -> None:
+    open_and_run(page, lab, "distillation.ipynb")
+    explorer, race = page.locator(".jp-CodeCell").nth(0), page.locator(".jp-CodeCell").nth(1)
+    image, status = explorer.locator("img.widget-image"), explorer.get_by_role("status")
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    playwright.expect(status).to_contain_text("At temperature 1 the teacher says")
+    temperature = explorer.locator(".widget-slider", has_text="temperature").locator(".noUi-handle")
+    latencies = time_moves_ms(page, image, temperature)
+    record_testsuite_property("opinion_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
+    temperature.focus()
+    page.keyboard.press("End")
+    playwright.expect(status).to_contain_text(re.compile(r"At temperature 3\d(\.\d)? the teacher says"))
+    keep(page, "opinion")
+    before = status.inner_text()
+    explorer.locator(".widget-slider", has_text="picture").locator(".noUi-handle").focus()
+    page.keyboard.press("End")
+    playwright.expect(status).not_to_have_text(before)
+    explorer.get_by_role("button", name="Reset").click()
+    playwright.expect(status).to_contain_text("At temperature 1 the teacher says")
+
+    image, status = race.locator("img.widget-image"), race.get_by_role("status")
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    playwright.expect(status).to_contain_text("Goal: a student at least 2 points above")
+    race.get_by_role("button", name="Start").click()
+    playwright.expect(race.get_by_role("button", name="Pause")).to_be_enabled()
+    page.wait_for_timeout(3000)
+    alpha = race.locator(".widget-slider", has_text="teacher")
+    value = alpha.locator(".widget-readout").inner_text()
+    alpha.locator(".noUi-handle").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    playwright.expect(alpha.locator(".widget-readout")).not_to_have_text(value)
+    race.get_by_role("button", name="Pause").click()
+    playwright.expect(status).to_contain_text("Paused")
+    keep(page, "students")
+    race.get_by_role("button", name="Resume").click()
+    playwright.expect(status).to_contain_text("Running")
+    race.get_by_role("button", name="Stop").click()
+    playwright.expect(status).to_contain_text("Stopped")
+    assert page.get_by_text("Error displaying widget").count() == 0
+
+
+def press_left(page: playwright.Page, handle: playwright.Locator, *, times: int) -> None:
+    handle.focus()
+    for _ in range(times):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(1000)
+
+
+def test_a_network_is_quantized_and_its_weights_are_shared(
+    lab: str, page: playwright.Page, record_testsuite_property
+) -> None:
+    open_and_run(page, lab, "quantization.ipynb")
+    explorer, grid, one_layer, sharing = (page.locator(".jp-CodeCell").nth(index) for index in range(4))
+    image, status = explorer.locator("img.widget-image"), explorer.get_by_role("status")
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    playwright.expect(status).to_contain_text("points lost against real numbers")
+    keep(page, "quantization")
+    explorer.get_by_role("button", name="Share").click()
+    shared = explorer.locator("input[type=text]").last
+    playwright.expect(shared).to_have_value(re.compile("weight_bits=8 .*grids=tensor"))
+    first = shared.input_value()
+    handle = explorer.locator(".widget-slider", has_text="weight bits").locator(".noUi-handle")
+    press_left(page, handle, times=6)  # five steps to the right must find room
+    playwright.expect(shared).to_have_value(re.compile("weight_bits=2 "))
+    latencies = time_moves_ms(page, image, handle)
+    record_testsuite_property("quantization_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
+    press_left(page, handle, times=8)
+    playwright.expect(shared).to_have_value(re.compile("weight_bits=1 "))
+    explorer.get_by_label("weights", exact=True).select_option("ternary: −α, 0, α")
+    explorer.get_by_label("their grids").select_option("one for each channel")
+    explorer.get_by_label("layer shown").select_option("stage2.0.conv1")
+    playwright.expect(shared).to_have_value(re.compile("scheme=ternary grids=channel .*layer=stage2.0.conv1"))
+    playwright.expect(status).to_contain_text("points lost")
+    keep(page, "quantization-ternary")
+    explorer.get_by_role("button", name="Reset").click()
+    playwright.expect(shared).to_have_value(first)
+
+    for cell, name, says in ((grid, "clip", "Mean squared error"), (one_layer, "bits", "15 numbers")):
+        image = cell.locator("img.widget-image")
+        image.scroll_into_view_if_needed()
+        assert_not_stretched(image)
+        playwright.expect(cell.get_by_role("status")).to_contain_text(says)
+        handle = cell.locator(".widget-slider", has_text=name).locator(".noUi-handle")
+        press_left(page, handle, times=6)
+        latencies = time_moves_ms(page, image, handle)
+        record_testsuite_property(f"{name}_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
+        keep(page, f"quantization-{name}")
+
+    image, status = sharing.locator("img.widget-image"), sharing.get_by_role("status")
+    image.scroll_into_view_if_needed()
+    whole = pixels(image)
+    sharing.locator(".widget-play button").first.click()
+    playwright.expect(status).not_to_contain_text(re.compile("After round (\\d+) of \\1:"))
+    page.wait_for_timeout(1000)
+    assert not np.array_equal(whole, pixels(image))
+    keep(page, "sharing-playing")
+    playwright.expect(status).to_contain_text(re.compile("After round (\\d+) of \\1:"), timeout=60_000)
     assert page.get_by_text("Error displaying widget").count() == 0
 
 

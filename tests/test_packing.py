@@ -15,6 +15,8 @@ from nnopt_lab.models import build
 from nnopt_lab.packing import (
     pack_integers,
     packed_bytes,
+    parts_of_quantized,
+    quantized_bytes,
     read_integers,
     read_quantized,
     stored_bytes,
@@ -104,6 +106,28 @@ def test_every_byte_is_counted(model, tmp_path, options):
     biases = sum(4 * len(layer.bias) for layer in prunable_layers(model).values())
     assert size == header + weights + biases
     assert weights > sum(packed_bytes(layer.weight.numel(), 3) for layer in prunable_layers(model).values())
+
+
+def test_the_size_is_known_before_writing_and_is_the_sum_of_its_parts(model, tmp_path):
+    for grids in (
+        {},
+        {name: grid_for(layer.weight, bits=3, axis=0) for name, layer in prunable_layers(model).items()},
+        {name: grid_for(layer.weight, bits=8, symmetric=False) for name, layer in prunable_layers(model).items()},
+        {name: binarize(layer.weight) for name, layer in prunable_layers(model).items()},
+    ):
+        path = tmp_path / "a.safetensors"
+        written = write_quantized(path, model, grids)
+        parts = parts_of_quantized(path)
+        assert quantized_bytes(model, grids) == written == sum(parts.values())
+        assert parts["scales"] == 4 * sum(grid.scale.numel() for grid in grids.values())
+        widths = {name: grid.bits for name, grid in grids.items()}
+        layers = prunable_layers(model)
+        assert parts["integers"] == sum(
+            packed_bytes(layers[name].weight.numel(), bits) for name, bits in widths.items()
+        )
+        assert parts["zero points"] == (len(grids) if 8 in widths.values() else 0)
+        real = [tensor for name, tensor in model.state_dict().items() if name.removesuffix(".weight") not in grids]
+        assert parts["numbers"] == sum(tensor.numel() * tensor.element_size() for tensor in real)
 
 
 def test_batch_norm_is_in_the_file(tmp_path):

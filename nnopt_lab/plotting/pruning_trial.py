@@ -60,8 +60,11 @@ def legend_handles() -> list[Rectangle]:
     ]
 
 
-def set_layer_bars(ax: Axes, names: Sequence[str]) -> PolyCollection:
-    """Write the layers' names one under the other and return bars over them that `move_layer_bars` moves."""
+def set_layer_bars(ax: Axes, names: Sequence[str], *, names_at: str = "left") -> PolyCollection:
+    """Write the layers' names one under the other and return bars over them that `move_layer_bars` moves.
+
+    The names stand at the ``"left"`` or at the ``"right"`` of the axes.
+    """
     count = len(names)
     with styled():
         ax.set(xlim=(0, 1), ylim=(count - 0.4, -0.6))
@@ -70,7 +73,10 @@ def set_layer_bars(ax: Axes, names: Sequence[str]) -> PolyCollection:
         ax.grid(False, axis="y")
         every = -(-count // NAMES_SHOWN)
         for place in range(0, count, every):
-            ax.text(0.015, place, names[place], va="center", fontsize=7.5, color=INK, zorder=3)
+            look = {"ha": names_at, "va": "center", "fontsize": 7.5, "color": INK, "zorder": 3}
+            ax.text(
+                0.985 if names_at == "right" else 0.015, place, names[place], **look, transform=ax.get_yaxis_transform()
+            )
         # Clear enough to read the names through.
         return ax.add_collection(
             PolyCollection([], facecolor=REMOVED, edgecolor=REMOVED, linewidth=0.6, alpha=0.4), autolim=False
@@ -88,56 +94,71 @@ def move_layer_bars(bars: PolyCollection, shares: Sequence[float]) -> None:
     )
 
 
-class AccuracyPanel:
-    """Accuracy over sparsity: what was measured so far, the present point with its interval, and a goal.
+class TriedPoints:
+    """What was measured so far over something that is to be traded for it, and the present point with its interval.
 
     Attributes
     ----------
     artists : list of Artist
         What moves; register each with `LiveFigure.animate`.
+    legend_handles : list of Artist
+        What the legend names.
     """
 
-    def __init__(self, ax: Axes, *, whole: float, goal: tuple[float, float]) -> None:
-        """Draw what stands still on ``ax``: the whole network's accuracy, and the corner where the goal lies."""
-        sparsity, accuracy = goal
-        with styled():
-            ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04))
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            ax.add_patch(
-                Rectangle(
-                    (sparsity, accuracy),
-                    1.02 - sparsity,
-                    1.04 - accuracy,
-                    facecolor="#e3f4ee",
-                    edgecolor=COLORS["green"],
-                    linewidth=0.9,
-                    zorder=1,
-                )
-            )
-            ax.set_yticks(np.linspace(0, 1, 6))
-            ax.text(0.99, accuracy - 0.015, "goal ↑", ha="right", va="top", color=COLORS["green"], fontsize=8)
-            ax.axhline(whole, color=MUTED, linewidth=1.0, linestyle="--")
+    def __init__(self, ax: Axes) -> None:
+        """Prepare the moving parts on ``ax``."""
+        now = {"color": COLORS["vermilion"], "markersize": 8, "markeredgecolor": "white", "label": "now"}
         self._others = ax.plot([], [], ".", color=_FAINT, markersize=6, label="other ways")[0]
         self._way = ax.plot([], [], "-o", color=COLORS["blue"], linewidth=1.2, markersize=4, label="this way")[0]
         self._interval = ax.plot([], [], "_-", color=INK, linewidth=1.4, markersize=9)[0]
-        self._now = ax.plot([], [], "D", color=COLORS["vermilion"], markersize=8, markeredgecolor="white", label="now")[
-            0
-        ]
+        self._now = ax.plot([], [], "D", **now)[0]
         self.artists = [self._others, self._way, self._interval, self._now]
         self.legend_handles = [self._way, self._others, self._now]
 
     def show_measured(self, way: np.ndarray, others: np.ndarray) -> None:
-        """Show what was measured, float arrays of shape (n, 2) of sparsity and accuracy, and no present point."""
+        """Show what was measured, float arrays of points of shape (n, 2), and no present point."""
         self._way.set_data(*way[way[:, 0].argsort()].T)
         self._others.set_data(*others.T)
         self._interval.set_data([], [])
         self._now.set_data([], [])
 
-    def show_now(self, sparsity: float, accuracy: float, interval: tuple[float, float]) -> None:
+    def show_now(self, x: float, accuracy: float, interval: tuple[float, float]) -> None:
         """Show the present point with its interval."""
-        self._interval.set_data([sparsity] * 2, interval)
-        self._now.set_data([sparsity], [accuracy])
+        self._interval.set_data([x] * 2, interval)
+        self._now.set_data([x], [accuracy])
+
+
+class AccuracyPanel(TriedPoints):
+    """Accuracy over sparsity."""
+
+    def __init__(self, ax: Axes, *, whole: float, goal: tuple[float, float]) -> None:
+        """Draw what stands still on ``ax``: the whole network's accuracy, and the corner where the goal lies."""
+        sparsity, accuracy = goal
+        with styled():
+            ax.set_xlim(-0.02, 1.02)
+            ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            draw_goal(ax, (sparsity, 1.02), accuracy, whole=whole)
+        super().__init__(ax)
+
+
+def draw_goal(ax: Axes, x: tuple[float, float], accuracy: float, *, whole: float) -> None:
+    """Draw the corner where a goal lies, between two ends of ``x`` and above ``accuracy``, and the whole accuracy."""
+    ax.set_ylim(-0.02, 1.04)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    ax.set_yticks(np.linspace(0, 1, 6))
+    look = {"facecolor": "#e3f4ee", "edgecolor": COLORS["green"], "linewidth": 0.9, "zorder": 1}
+    ax.add_patch(Rectangle((x[0], accuracy), x[1] - x[0], 1.04 - accuracy, **look))
+    ax.annotate(
+        "goal ↑",
+        (x[1], accuracy),
+        xytext=(-3, -3),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=COLORS["green"],
+        fontsize=8,
+    )
+    ax.axhline(whole, color=MUTED, linewidth=1.0, linestyle="--")
 
 
 class ThresholdPanels:

@@ -51,8 +51,9 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values: Tensor, scale: Tensor, zero_point: Tensor, lowest: int, highest: int) -> Tensor:
         steps = (values / scale).round_().add_(zero_point)
-        # A value within half a step of an end is rounded to it, not clipped.
-        ctx.save_for_backward((steps >= lowest) & (steps <= highest))
+        if ctx.needs_input_grad[0]:
+            # A value within half a step of an end is rounded to it, not clipped.
+            ctx.save_for_backward((steps >= lowest) & (steps <= highest))
         return steps.clamp_(lowest, highest).sub_(zero_point).mul_(scale)
 
     @staticmethod

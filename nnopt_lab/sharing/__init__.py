@@ -9,7 +9,7 @@ Pruning, sharing and coding one after the other are "deep compression" (Han et a
     write_shared(path, model, shared)
 """
 
-from nnopt_lab.sharing.clusters import INITIALIZATIONS, Clustering, cluster_values, initial_centers
+from nnopt_lab.sharing.clusters import INITIALIZATIONS, Clustering, center_path, cluster_values, initial_centers
 from nnopt_lab.sharing.coding import CODINGS, CodedIndices, decode_indices, encode_indices, gap_places, gap_symbols
 from nnopt_lab.sharing.huffman import HuffmanCode, code_lengths, entropy_bits
 from nnopt_lab.sharing.shared import Shared, SharedLayer, share_weights
@@ -25,6 +25,7 @@ __all__ = [
     "Lookup",
     "Shared",
     "SharedLayer",
+    "center_path",
     "cluster_values",
     "code_lengths",
     "decode_indices",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,20 +107,37 @@ def cluster_values(
     """
     max_rounds = require_integer("max_rounds", max_rounds)
     numbers = _sorted(values, clusters)
-    sums = np.concatenate([[0.0], np.cumsum(numbers)])
-    centers = _start(numbers, clusters, init, seed)
-    borders, rounds = None, 0
-    while rounds < max_rounds:
-        new_borders = _borders(numbers, centers)
-        if borders is not None and np.array_equal(new_borders, borders):
-            break
-        borders, rounds = new_borders, rounds + 1
-        centers = _means(numbers, sums, borders)
+    *_, (rounds, centers) = enumerate(_rounds(numbers, _start(numbers, clusters, init, seed), max_rounds))
     rounded = torch.from_numpy(centers).to(values.dtype)
     flat = values.detach().cpu().double().flatten().numpy()
     indices = np.searchsorted(_middles(rounded.double().numpy()), flat, side="left")
     inertia = float(np.square(flat - rounded.double().numpy()[indices]).sum())
     return Clustering(rounded, torch.from_numpy(indices).reshape(values.shape), inertia, rounds)
+
+
+def center_path(
+    values: Tensor, clusters: int, *, init: str = "linear", seed: int = 0, max_rounds: int = 1000
+) -> Tensor:
+    """Return where the centers of `cluster_values` stand at first, and after each round.
+
+    Returns
+    -------
+    Tensor
+        float64, shape (rounds + 1, clusters).
+
+    Raises
+    ------
+    ValueError
+        As `initial_centers`.
+
+    Examples
+    --------
+    >>> center_path(torch.tensor([0.0, 1.0, 3.0, 4.0]), 2).tolist()
+    [[0.0, 4.0], [0.5, 3.5]]
+    """
+    max_rounds = require_integer("max_rounds", max_rounds)
+    numbers = _sorted(values, clusters)
+    return torch.from_numpy(np.stack(list(_rounds(numbers, _start(numbers, clusters, init, seed), max_rounds))))
 
 
 def _sorted(values: Tensor, clusters: int) -> np.ndarray:
@@ -142,6 +160,20 @@ def _start(numbers: np.ndarray, clusters: int, init: str, seed: int) -> np.ndarr
     different = np.unique(numbers)
     generator = torch.Generator().manual_seed(require_integer("seed", seed, at_least=0))
     return np.sort(different[torch.randperm(len(different), generator=generator)[:clusters].numpy()])
+
+
+def _rounds(numbers: np.ndarray, centers: np.ndarray, max_rounds: int) -> Iterator[np.ndarray]:
+    """Yield the centers as they start, and after each round until nothing changes."""
+    yield centers
+    sums = np.concatenate([[0.0], np.cumsum(numbers)])
+    borders = None
+    for _ in range(max_rounds):
+        new_borders = _borders(numbers, centers)
+        if borders is not None and np.array_equal(new_borders, borders):
+            return
+        borders = new_borders
+        centers = _means(numbers, sums, borders)
+        yield centers
 
 
 def _middles(centers: np.ndarray) -> np.ndarray:

@@ -43,11 +43,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One axes of a live picture: ``scale`` is ``"linear"`` (from 0 up), ``"log"`` or ``"percent"`` (of 0–1)."""
+    """One axes of a live picture: ``scale`` is ``"linear"`` (with 0), ``"log"`` or ``"percent"`` (of 0–1).
+
+    ``limits`` are those that the vertical axis begins with, if not the usual ones.
+    """
 
     title: str
     series: tuple[Series, ...]
     scale: str = "linear"
+    limits: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         require_choice("scale", self.scale, SCALES)
@@ -167,7 +171,7 @@ class LiveCurves:
             self._traces = [Trace(smoothing=series.smoothing) for panel in self.panels for series in panel.series]
             for panel, ax in zip(self.panels, self.figure.axes, strict=True):
                 ax.set_xlim(0, self._x_end)
-                ax.set_ylim(*{"percent": (0, 1), "log": (0.1, 1)}.get(panel.scale, (0, 1)))
+                ax.set_ylim(*(panel.limits or {"percent": (0, 1), "log": (0.1, 1)}.get(panel.scale, (0, 1))))
 
     def append(self, record: Any) -> None:
         """Add one record to every curve; nothing is drawn."""
