@@ -531,3 +531,55 @@ def test_without_tensorboard_there_is_one_clear_error(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
         log_to_tensorboard([], tmp_path)
+
+
+def squared_error(model, batch):
+    """Not the cross-entropy, so that it shows whose loss is used; it also looks at which pictures it is given."""
+    logits = model(batch.images)
+    weights = 1 + 0.1 * (batch.indices % 3).float()
+    return (weights[:, None] * (logits - F.one_hot(batch.labels, 4)).square()).mean(), logits
+
+
+def test_an_objective_of_cross_entropy_trains_as_none_does(tiny_data):
+    def cross_entropy(model, batch):
+        logits = model(batch.images)
+        return F.cross_entropy(logits, batch.labels), logits
+
+    wanted = replace(RICH, label_smoothing=0.0)
+    plain, with_objective = tiny_model(), tiny_model()
+    expected = run(plain, tiny_data, wanted)
+    found = run(with_objective, tiny_data, wanted, objective=cross_entropy)
+    assert [replace(record, images_per_s=0) for record in found] == [
+        replace(record, images_per_s=0) for record in expected
+    ]
+    assert same_weights(plain, with_objective)
+
+
+def test_an_objective_sees_the_pictures_of_the_split_that_it_is_told(tiny_data):
+    source, seen = BatchSource(tiny_data, tiny_data.train), []
+
+    def look(model, batch):
+        images, labels = source.batch(batch.indices)
+        assert torch.equal(images, batch.images) and torch.equal(labels, batch.labels)
+        seen.append(batch.indices)
+        return squared_error(model, batch)
+
+    run(tiny_model(), tiny_data, PLAIN, objective=look)
+    assert torch.equal(torch.cat(seen).sort().values, torch.arange(108).repeat_interleave(2))
+
+
+@pytest.mark.parametrize("stop", [1, 7, 12])
+def test_a_run_with_an_objective_resumes_bit_for_bit(tiny_data, tmp_path, stop):
+    wanted, path = replace(RICH, label_smoothing=0.0), tmp_path / "run.safetensors"
+    whole, stopped, resumed = tiny_model(), tiny_model(), tiny_model(seed=1)
+    expected = run(whole, tiny_data, wanted, objective=squared_error)
+    with closing(fit(stopped, tiny_data, wanted, objective=squared_error, device="cpu", checkpoint=path)) as records:
+        first = list(itertools.islice(records, stop))
+    rest = run(resumed, tiny_data, wanted, objective=squared_error, checkpoint=path)
+    assert [record.loss for record in first + rest] == [record.loss for record in expected]
+    assert same_weights(resumed, whole)
+
+
+def test_label_smoothing_beside_an_objective_is_refused(tiny_data):
+    with pytest.raises(ValueError, match=r"label_smoothing is 0\.1, but it must be 0 when an objective is given"):
+        run(tiny_model(), tiny_data, RICH, objective=squared_error)

@@ -6,12 +6,15 @@ from nnopt_lab.training.loop import Controls, StepRecord, TrainingDiverged, fit
 from nnopt_lab.training.range_test import RangeTest, range_test, range_test_steps, summarize_range_test
 from nnopt_lab.training.settings import TrainingSettings, learning_rate_factors
 from nnopt_lab.training.state import CheckpointError
-from nnopt_lab.training.step import default_device
+from nnopt_lab.training.statistics import refresh_statistics
+from nnopt_lab.training.step import Batch, Objective, default_device
 
 __all__ = [
+    "Batch",
     "CheckpointError",
     "Controls",
     "Evaluation",
+    "Objective",
     "RangeTest",
     "StepRecord",
     "TrainingDiverged",
@@ -24,5 +27,6 @@ __all__ = [
     "predict",
     "range_test",
     "range_test_steps",
+    "refresh_statistics",
     "summarize_range_test",
 ]

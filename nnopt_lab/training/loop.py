@@ -19,6 +19,8 @@ from nnopt_lab.training.evaluation import Evaluation, evaluate, predict
 from nnopt_lab.training.settings import TrainingSettings, build_optimizer, learning_rate_factors
 from nnopt_lab.training.state import Position, load_run, save_run
 from nnopt_lab.training.step import (
+    Batch,
+    Objective,
     autocast_for,
     batch_loss,
     buffers_restored_on_error,
@@ -98,6 +100,7 @@ def fit(
     *,
     controls: Controls | None = None,
     optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] | None = None,
+    objective: Objective | None = None,
     after_step: Callable[[nn.Module, float], None] | None = None,
     device: torch.device | str | None = None,
     checkpoint: Path | str | None = None,
@@ -122,6 +125,9 @@ def fit(
     optimizer : callable, optional
         Takes the trainable parameters and returns what trains them, at a rate that `fit` sets before each step,
         instead of ``settings.optimizer`` and its weight decay. Such a run cannot have a checkpoint.
+    objective : callable, optional
+        Takes the network and a `Batch`, and returns the loss and the network's logits, instead of the cross-entropy
+        with the labels. It is not in the checkpoint: a resumed run must be given the same.
     after_step : callable, optional
         Called with the model and the progress, 0–1, after each optimizer step and before any evaluation: it may
         change the weights, as pruning does. What it remembers itself is not in the checkpoint, so it is also called
@@ -139,8 +145,8 @@ def fit(
         At the first loss or gradient that is not finite; the model is left as it was before that step,
         and ``checkpoint`` as it was last saved.
     ValueError
-        If the batch is larger than the training split, the model has another number of classes, or both
-        ``optimizer`` and ``checkpoint`` are given.
+        If the batch is larger than the training split, the model has another number of classes, both
+        ``optimizer`` and ``checkpoint`` are given, or ``settings`` ask an ``objective`` for label smoothing.
     CheckpointError
         If ``checkpoint`` is of another model, other settings or other data.
     """
@@ -156,6 +162,8 @@ def fit(
     validation = BatchSource(data, data.validation, device=chosen, channels_last=settings.channels_last)
     if optimizer is not None and checkpoint is not None:
         raise ValueError(f"checkpoint is {str(checkpoint)!r}, but it must be None when an optimizer is given.")
+    if objective is not None and settings.label_smoothing:
+        raise ValueError(f"label_smoothing is {settings.label_smoothing}, but it must be 0 when an objective is given.")
     trainable = (parameter for parameter in model.parameters() if parameter.requires_grad)
     stepper = build_optimizer(model, settings) if optimizer is None else optimizer(trainable)
     factors = learning_rate_factors(settings.schedule, math.ceil(total / settings.batch_size)).tolist()
@@ -202,7 +210,11 @@ def fit(
             # An interruption before the weights move is undone; one between here and the end of the evaluation
             # would save half a step, so the file then keeps the last whole one.
             with buffers_restored_on_error(model):
-                loss, logits = batch_loss(model, images, labels, settings, autocast)
+                if objective is None:
+                    loss, logits = batch_loss(model, images, labels, settings, autocast)
+                else:
+                    with autocast:
+                        loss, logits = objective(model, Batch(images, labels, indices))
                 loss_value = loss.item()
                 _check_finite("loss", loss_value, position.step, rate)
                 stepper.zero_grad(set_to_none=True)

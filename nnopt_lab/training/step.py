@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,29 @@ from torch.nn import functional as F
 
 from nnopt_lab.datasets.batches import NO_AUGMENTATION, BatchSource
 from nnopt_lab.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on.
+
+    Attributes
+    ----------
+    images : Tensor
+        Normalized and augmented, as the network sees them: float32, shape (n, 3, height, width).
+    labels : Tensor
+        int64, shape (n,).
+    indices : Tensor
+        Which pictures of the training split they are: int64, shape (n,), on the CPU.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+Objective = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+"""Takes a network and a batch; returns the loss (0-dimensional) and the network's logits, shape (n, num_classes)."""
 
 
 def default_device() -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -83,8 +83,9 @@ class Race(TrainingPanel):
         title: str,
     ) -> None:
         self.lanes = {rule: Controls(rate, settings.momentum, settings.batch_size) for rule, rate in rates.items()}
+        lanes = {rule: _short(rule) for rule in rates}
         super().__init__(
-            partial(_side_by_side, build, data, settings, self.lanes),
+            partial(_of_rules, build, data, settings, self.lanes),
             fresh=FreshModel(build),
             controls=Controls.of(settings),
             sliders={
@@ -92,8 +93,8 @@ class Race(TrainingPanel):
                 for rule, rate in rates.items()
             },
             panels=(
-                Panel("Loss of the batches, smoothed", _series(rates, _loss, smoothing=SMOOTHING)),
-                Panel("Validation accuracy", _series(rates, _accuracy, points=True), scale="percent"),
+                lane_panel("Loss of the batches, smoothed", lanes, lambda record: record.loss, smoothing=SMOOTHING),
+                validation_panel(lanes),
             ),
             epochs=settings.epochs,
             title=title,
@@ -102,61 +103,87 @@ class Race(TrainingPanel):
 
     def reached(self) -> dict[str, float]:
         """Return the last validation accuracy of each racer, by rule; a racer that diverged early may have none."""
-        last: dict[str, float] = {}
-        for record in self.records:
-            last |= {rule: one.validation.accuracy for rule, one in record.racers.items() if one.validation}
-        return last
+        return last_accuracies(self.records)
 
     def _move(self, change: dict[str, object]) -> None:
         rule = next(name for name, one in self.sliders.items() if one is change["owner"])
         self.lanes[rule].learning_rate = float(change["new"])  # type: ignore[arg-type]
 
 
+def last_accuracies(records: Iterable[RaceRecord]) -> dict[str, float]:
+    """Return the last validation accuracy of each racer."""
+    last: dict[str, float] = {}
+    for record in records:
+        last |= {racer: one.validation.accuracy for racer, one in record.racers.items() if one.validation}
+    return last
+
+
 def _short(rule: str) -> str:
     return "SGD" if rule == "gd" else RULES[rule].title
 
 
-def _series(
-    rates: Mapping[str, float], value: Callable[[StepRecord], float | None], **look: object
-) -> tuple[Series, ...]:
-    def of(rule: str) -> Callable[[RaceRecord], float | None]:
-        return lambda record: value(record.racers[rule]) if rule in record.racers else None
+def lane_panel(
+    title: str,
+    lanes: Mapping[str, str],
+    value: Callable[[StepRecord], float | None],
+    *,
+    scale: str = "linear",
+    **look: object,
+) -> Panel:
+    """Return a panel with a curve of ``value`` for each of ``lanes``, titles by racer; ``look`` is that of `Series`."""
 
-    return tuple(Series(_short(rule), of(rule), **look) for rule in rates)
+    def of(racer: str) -> Callable[[RaceRecord], float | None]:
+        return lambda record: value(record.racers[racer]) if racer in record.racers else None
+
+    return Panel(title, tuple(Series(name, of(racer), **look) for racer, name in lanes.items()), scale=scale)
 
 
-def _loss(record: StepRecord) -> float:
-    return record.loss
+def validation_panel(lanes: Mapping[str, str]) -> Panel:
+    """Return the panel of validation accuracies."""
+    return lane_panel("Validation accuracy", lanes, _validation_accuracy, scale="percent", points=True)
 
 
-def _accuracy(record: StepRecord) -> float | None:
+def _validation_accuracy(record: StepRecord) -> float | None:
     return record.validation and record.validation.accuracy
 
 
-def _side_by_side(
+def _of_rules(
     build: Callable[[], nn.Module], data: ImageData, settings: TrainingSettings, lanes: Mapping[str, Controls]
 ) -> Iterator[RaceRecord]:
-    runs = {
-        rule: fit(
-            build(),
-            data,
-            settings,
-            controls=controls,
-            optimizer=partial(TorchOptimizer, rule=rule, learning_rate=controls.learning_rate),
-        )
-        for rule, controls in lanes.items()
-    }
+    return side_by_side(
+        {
+            rule: fit(
+                build(),
+                data,
+                settings,
+                controls=controls,
+                optimizer=partial(TorchOptimizer, rule=rule, learning_rate=controls.learning_rate),
+            )
+            for rule, controls in lanes.items()
+        }
+    )
+
+
+def side_by_side(runs: Mapping[str, Iterator[StepRecord]]) -> Iterator[RaceRecord]:
+    """Yield one step of every run in turn, until the first ends; a run that diverges falls out.
+
+    Raises
+    ------
+    TrainingDiverged
+        If none is left.
+    """
+    left = dict(runs)
     while True:
         racers: dict[str, StepRecord] = {}
         diverged: TrainingDiverged | None = None
-        for rule, run in list(runs.items()):
+        for racer, run in list(left.items()):
             try:
-                racers[rule] = next(run)
+                racers[racer] = next(run)
             except StopIteration:
                 return
             except TrainingDiverged as error:
                 diverged = error
-                del runs[rule]
+                del left[racer]
         if not racers:
             raise diverged or TrainingDiverged("No racer is left.")
         one = next(iter(racers.values()))
