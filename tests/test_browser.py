@@ -374,7 +374,7 @@ def test_a_teachers_opinion_is_softened_and_students_race(
     assert_not_stretched(image)
     playwright.expect(status).to_contain_text("Goal: a student at least 2 points above")
     race.get_by_role("button", name="Start").click()
-    playwright.expect(race.get_by_role("button", name="Pause")).to_be_enabled()
+    playwright.expect(race.get_by_text("images/s")).to_be_visible(timeout=60_000)
     page.wait_for_timeout(3000)
     alpha = race.locator(".widget-slider", has_text="teacher")
     value = alpha.locator(".widget-readout").inner_text()

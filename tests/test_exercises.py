@@ -14,6 +14,8 @@ import answers_lesson04
 import answers_lesson04_clinic
 import answers_lesson05
 import answers_lesson05_clinic
+import answers_lesson06
+import answers_lesson06_clinic
 import pytest
 import torch
 
@@ -30,6 +32,8 @@ LESSONS: tuple[ModuleType, ...] = (
     answers_lesson04_clinic,
     answers_lesson05,
     answers_lesson05_clinic,
+    answers_lesson06,
+    answers_lesson06_clinic,
 )
 REFERENCES = [pair for lesson in LESSONS for pair in lesson.REFERENCES]
 NOT_NUMBERS = [check for lesson in LESSONS for check in getattr(lesson, "NOT_NUMBERS", ())]

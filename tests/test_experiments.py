@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nnopt_lab import checkpoints, models
-from nnopt_lab.experiments import EXPERIMENTS, lesson04, lesson05, load_results, run_experiment
+from nnopt_lab.experiments import EXPERIMENTS, lesson04, lesson05, lesson06, load_results, run_experiment
 from nnopt_lab.experiments import runs as runs_module
 from nnopt_lab.experiments.conditions import Condition, Experiment
 from nnopt_lab.experiments.results import summarize
@@ -95,6 +95,22 @@ def test_lesson_5_leaves_as_few_values_as_it_says(condition, values, standin_dat
         weights = [layer.quantized_weight() for layer in quantized_layers(made).values()]
         weights = [weight[None] for weight in weights] if "per tensor" in condition.name else weights
     assert all(len(row.unique()) <= values for weight in weights for row in weight)
+
+
+def test_lesson_6_teaches_the_same_student_in_different_ways(standin_data) -> None:
+    few = replace(standin_data, test=standin_data.test.take(64))
+    rows = []
+    for condition in lesson06.STUDENTS:
+        settings = replace(condition.settings, epochs=1)
+        quick = replace(condition, settings=settings, training_pictures=128, validation_pictures=64)
+        rows.append(runs_module.measure(quick, few, seed=1))
+    student = models.count(models.build("resnet8", width=8))
+    # The projection of the features is thrown away: it is not counted.
+    assert all((row["parameters"], row["macs"]) == (student.parameters, student.macs) for row in rows)
+    assert student.macs <= models.count(models.build("resnet20")).macs / 4
+    losses = [row["last_batch_loss"] for row in rows]
+    # Of these pictures the teacher decides each as the label does, so hard labels are the labels again.
+    assert losses[2] == losses[0] and len(set(losses)) == len(losses) - 1
 
 
 def test_results_on_other_data_are_not_mixed(tiny_experiment, tiny_data, tmp_path) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.schedules import BatchSizes, Plateau, Schedule
-from nnopt_lab.training import TrainingSettings
+from nnopt_lab.training import Objective, TrainingSettings
 
 AfterStep = Callable[[nn.Module, float], None]
 """As in `nnopt_lab.training.fit`."""
@@ -19,6 +19,10 @@ StoredBytes = Callable[[nn.Module], int]
 
 Compress = Callable[[nn.Module, ImageData, int], tuple[nn.Module, AfterStep | None]]
 """Takes a network, the data and the seed; returns the network to train and what is done after each step."""
+
+
+Teach = Callable[[nn.Module, ImageData, int], tuple[nn.Module, Objective]]
+"""Takes a student, the data it will see and the seed; returns what is trained, the student in it, and on which loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,8 @@ class Condition:
         Shipped checkpoint that the network begins as, such as ``"resnet20"``; None begins with random weights.
     compress : callable or None
         Called once, before the training.
+    teach : callable or None
+        Gives the loss; None is the cross-entropy with the labels.
     stored_bytes : callable or None
         Gives ``bytes`` in the results.
     grid : tuple of dict
@@ -63,6 +69,7 @@ class Condition:
     plateau: Plateau | None = None
     start: str | None = None
     compress: Compress | None = None
+    teach: Teach | None = None
     stored_bytes: StoredBytes | None = None
     grid: tuple[dict[str, float], ...] = ()
     target_loss: float | None = None

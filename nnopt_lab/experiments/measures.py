@@ -203,9 +203,18 @@ def _train(
 ) -> Iterator[StepRecord]:
     settings = replace(condition.settings, seed=seed)
     controls = Controls.of(settings)
+    trained, objective = condition.teach(model, data, seed) if condition.teach else (model, None)
     rule = condition.rule and partial(TorchOptimizer, rule=condition.rule, learning_rate=settings.learning_rate)
     return drive(
-        fit(model, data, settings, controls=controls, optimizer=rule or None, after_step=after_step),
+        fit(
+            trained,
+            data,
+            settings,
+            controls=controls,
+            optimizer=rule or None,
+            objective=objective,
+            after_step=after_step,
+        ),
         controls,
         rates=condition.rates,
         batch_sizes=condition.batch_sizes,

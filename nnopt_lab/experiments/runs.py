@@ -11,7 +11,7 @@ import torch
 
 from nnopt_lab.arguments import require_choice, require_integer
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.experiments import lesson01, lesson02, lesson03, lesson04, lesson05, speeds
+from nnopt_lab.experiments import lesson01, lesson02, lesson03, lesson04, lesson05, lesson06, speeds
 from nnopt_lab.experiments.conditions import Condition, Experiment, Variant
 from nnopt_lab.experiments.measures import Row, measure, measure_on_validation, measure_to_target
 from nnopt_lab.experiments.results import Results, load_results, results_folder
@@ -26,6 +26,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *lesson03.EXPERIMENTS,
         *lesson04.EXPERIMENTS,
         *lesson05.EXPERIMENTS,
+        *lesson06.EXPERIMENTS,
         *speeds.EXPERIMENTS,
     )
 }
