@@ -147,6 +147,8 @@ class Hints:
         Of the hint, beside a loss of weight 1.
     temperature, alpha : float
         As in `SoftLabels`. With α = 0 the student learns from features and labels only.
+    student_layer : str, optional
+        The student's layer that gets the hint; by default the one that is named as the teacher's.
 
     Raises
     ------
@@ -160,6 +162,7 @@ class Hints:
     weight: float = 1.0
     temperature: float = 4.0
     alpha: float = 0.0
+    student_layer: str | None = None
 
     def __post_init__(self) -> None:
         require_choice("kind", self.kind, HINTS)
@@ -170,10 +173,9 @@ class Hints:
         self.teacher = frozen(self.teacher).to(memory_format=torch.channels_last)
 
     def student(self, model: nn.Module, *, layer: str | None = None, seed: int = 0) -> HintedStudent:
-        """Return ``model`` with a projection of its ``layer``; by default the one that is named as the teacher's."""
-        return HintedStudent(
-            model, layer=layer or self.layer, channels=_channels_of(self.teacher, self.layer), seed=seed
-        )
+        """Return ``model`` with a projection of its ``layer``; by default ``student_layer``."""
+        layer = layer or self.student_layer or self.layer
+        return HintedStudent(model, layer=layer, channels=_channels_of(self.teacher, self.layer), seed=seed)
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and the student's logits."""
