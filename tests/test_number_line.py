@@ -6,43 +6,19 @@ import math
 import re
 import time
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sweeping import assert_fine, sweep
 
 from nnopt_lab.quantization import choose_grid, rounded, signal_to_noise_db
 from nnopt_lab.quantization.number_line import best_clip, clipped_grid, grid_error
-from nnopt_lab.widgets import Explorer, explore_grid
+from nnopt_lab.widgets import explore_grid
 from nnopt_lab.widgets.number_line import VALUES
 
 NUMBERS = torch.tensor(VALUES)
-
-
-def ends_of(control: ipywidgets.Widget) -> list[object]:
-    if hasattr(control, "options"):
-        return [option[1] if isinstance(option, tuple) else option for option in control.options]
-    return [control.min, control.max]
-
-
-def assert_fine(explorer: Explorer) -> None:
-    assert explorer.error is None, explorer.error
-    assert explorer.outcome.text and "nan" not in explorer.outcome.text
-    for ax in explorer.figure.axes:
-        for line in ax.lines:
-            assert np.isfinite(np.asarray(line.get_data(), dtype=float)).all()
-
-
-def sweep(explorer: Explorer) -> None:
-    for control in explorer.controls.values():
-        before = control.value
-        for end in ends_of(control):
-            control.value = end
-            assert_fine(explorer)
-        control.value = before
-        assert_fine(explorer)
 
 
 @given(

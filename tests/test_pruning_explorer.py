@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+from sweeping import assert_fine, sweep
 from torch import nn
 
 from nnopt_lab import checkpoints, models
@@ -42,32 +42,6 @@ def model() -> nn.Module:
 @pytest.fixture
 def explorer(model: nn.Module, tiny_data: ImageData) -> Explorer:
     return explore_pruning(model, tiny_data)
-
-
-def ends_of(control: ipywidgets.Widget) -> list[object]:
-    if hasattr(control, "options"):
-        return [value for _, value in control.options]
-    if isinstance(control, ipywidgets.FloatLogSlider):
-        return [control.base**control.min, control.base**control.max]
-    return [control.min, control.max]
-
-
-def assert_fine(explorer: Explorer) -> None:
-    assert explorer.error is None
-    assert explorer.outcome.text and not re.search(r"\b(nan|inf)\b", explorer.outcome.text)
-    for ax in explorer.figure.axes:
-        for line in ax.lines:
-            assert np.isfinite(np.asarray(line.get_data(), dtype=float)).all()
-
-
-def sweep(explorer: Explorer) -> None:
-    for control in explorer.controls.values():
-        before = control.value
-        for end in ends_of(control):
-            control.value = end
-            assert_fine(explorer)
-        control.value = before
-        assert_fine(explorer)
 
 
 # --- explore_pruning

@@ -6,10 +6,10 @@ import copy
 import re
 from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+from sweeping import sweep
 from torch import nn
 
 from nnopt_lab import checkpoints, models
@@ -42,30 +42,6 @@ def trial(model: nn.Module, tiny_data: ImageData) -> QuantizationTrial:
 @pytest.fixture
 def explorer(model: nn.Module, tiny_data: ImageData) -> Explorer:
     return explore_quantization(model, tiny_data)
-
-
-def ends_of(control: ipywidgets.Widget) -> list[object]:
-    if hasattr(control, "options"):
-        return [option[1] if isinstance(option, tuple) else option for option in control.options]
-    return [control.min, control.max]
-
-
-def assert_fine(explorer: Explorer) -> None:
-    assert explorer.error is None, explorer.error
-    assert explorer.outcome.text and not re.search(r"\b(nan|inf)\b", explorer.outcome.text)
-    for ax in explorer.figure.axes:
-        for line in ax.lines:
-            assert np.isfinite(np.asarray(line.get_data(), dtype=float)).all()
-
-
-def sweep(explorer: Explorer) -> None:
-    for control in explorer.controls.values():
-        before = control.value
-        for end in ends_of(control):
-            control.value = end
-            assert_fine(explorer)
-        control.value = before
-        assert_fine(explorer)
 
 
 # --- what it stands on

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import re
 
-import ipywidgets
 import numpy as np
 import pytest
 import torch
+from sweeping import sweep
 from torch import nn
 from waiting import LIMIT_S
 
@@ -25,7 +25,7 @@ from nnopt_lab.sharing import (
 )
 from nnopt_lab.sharing.trial import SharingTrial
 from nnopt_lab.training import TrainingSettings, evaluate
-from nnopt_lab.widgets import Explorer, SharingPanel, explore_sharing, share_live
+from nnopt_lab.widgets import SharingPanel, explore_sharing, share_live
 
 SETTINGS = TrainingSettings(
     epochs=3, batch_size=27, learning_rate=0.003, optimizer="adam", evaluate_every_epochs=1, schedule="constant"
@@ -39,30 +39,6 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture
 def model() -> nn.Module:
     return models.build("resnet8", width=8, num_classes=4).eval()
-
-
-def ends_of(control: ipywidgets.Widget) -> list[object]:
-    if hasattr(control, "options"):
-        return [option[1] if isinstance(option, tuple) else option for option in control.options]
-    return [control.min, control.max]
-
-
-def assert_fine(explorer: Explorer) -> None:
-    assert explorer.error is None, explorer.error
-    assert explorer.outcome.text and not re.search(r"\b(nan|inf)\b", explorer.outcome.text)
-    for ax in explorer.figure.axes:
-        for line in ax.lines:
-            assert np.isfinite(np.asarray(line.get_data(), dtype=float)).all()
-
-
-def sweep(explorer: Explorer) -> None:
-    for control in [*explorer.controls.values(), explorer.player.slider]:
-        before = control.value
-        for end in ends_of(control):
-            control.value = end
-            assert_fine(explorer)
-        control.value = before
-        assert_fine(explorer)
 
 
 # --- what they stand on
@@ -105,9 +81,9 @@ def test_a_trial_counts_weights_decibels_and_bytes() -> None:
 
 def test_every_control_reaches_both_ends(model: nn.Module) -> None:
     explorer = explore_sharing(model)
-    sweep(explorer)
+    sweep(explorer, explorer.player.slider)
     explorer.restore("layer=conv1 clusters=64 init=random")
-    sweep(explorer)
+    sweep(explorer, explorer.player.slider)
 
 
 def test_the_rounds_are_those_of_the_setting(model: nn.Module) -> None:
@@ -129,7 +105,7 @@ def test_there_are_no_more_values_than_different_weights() -> None:
     weights = torch.tensor([0.1, 0.1, 0.5, -0.3, 0.9])
     explorer = explore_sharing(weights)
     assert explorer.controls["clusters"].max == 4 and list(explorer.controls) == ["clusters", "init"]
-    sweep(explorer)
+    sweep(explorer, explorer.player.slider)
     again = eval(explorer.share(), {"explore_sharing": explore_sharing, "weights": weights})
     assert again.state() == explorer.state() and again.outcome == explorer.outcome
 
