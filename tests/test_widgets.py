@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 import weakref
@@ -14,7 +15,7 @@ from waiting import LIMIT_S, wait_until
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.training import TrainingDiverged, TrainingSettings
+from nnopt_lab.training import Controls, TrainingDiverged, TrainingSettings
 from nnopt_lab.widgets import (
     BackgroundRun,
     LiveFigure,
@@ -28,6 +29,7 @@ from nnopt_lab.widgets import (
 )
 from nnopt_lab.widgets.controls import choice, integer_slider, slider
 from nnopt_lab.widgets.live_curves import Pacer
+from nnopt_lab.widgets.training_panel import control_slider
 
 
 class Endless:
@@ -419,3 +421,11 @@ def test_a_question_without_a_range_is_refused(bad: dict[str, float]) -> None:
     arguments = {"low": 0.0, "high": 1.0, "step": 0.1, "tolerance": 0.1} | bad
     with pytest.raises(ValueError, match=next(iter(bad))):
         predict_then_reveal("How many?", measure=float, **arguments)
+
+
+@pytest.mark.parametrize("rate", [0.15, 0.02, 1e-4, 3.7, 20.0])
+def test_the_browser_leaves_the_learning_rate_where_it_is(rate) -> None:
+    control = control_slider("learning_rate", Controls(rate, 0.9, 32), 1000)
+    assert control.value == rate
+    steps = (math.log10(rate) - control.min) / control.step
+    assert steps == pytest.approx(round(steps), abs=1e-6)

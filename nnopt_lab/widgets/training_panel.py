@@ -17,7 +17,7 @@ from nnopt_lab.history import Trace, time_left_s
 from nnopt_lab.training import Controls, StepRecord, TrainingDiverged, TrainingSettings, fit
 from nnopt_lab.widgets import background, cells
 from nnopt_lab.widgets.background import BackgroundRun
-from nnopt_lab.widgets.controls import choice, log_slider, slider, weakly
+from nnopt_lab.widgets.controls import choice, log_slider, set_nearest, slider, weakly
 from nnopt_lab.widgets.display import Displayed
 from nnopt_lab.widgets.live_curves import ACCURACY, LOSS, RATES, LiveCurves, Pacer, Panel
 
@@ -115,7 +115,9 @@ def control_slider(name: str, values: Controls, train_size: int) -> ipywidgets.W
     require_choice("control", name, CONTROLS)
     if name == "learning_rate":
         rate = values.learning_rate
-        return log_slider("learning rate", low=min(1e-4, rate), high=max(10.0, rate), value=rate)
+        control = log_slider("learning rate", low=min(1e-4, rate), high=max(10.0, rate), value=rate)
+        set_nearest(control, rate)  # or the browser moves it to its own grid, and another rate is trained with
+        return control
     if name == "momentum":
         return slider("momentum", low=0.0, high=max(0.99, values.momentum), value=values.momentum, step=0.01)
     powers = {2**exponent for exponent in range(3, 11) if 2**exponent <= train_size}
