@@ -99,27 +99,39 @@ def open_and_run(page: Any, address: str, name: str, *, timeout_s: float = 240) 
     Raises
     ------
     RuntimeError
-        If the cells are not done in time; the message holds their prompts.
+        If the cells are not done in time; the message holds their prompts and what the server knows of the kernel.
     """
     page.goto(f"{address}/lab/tree/{name}?reset")
     page.wait_for_selector(f".jp-NotebookPanel:not(.lm-mod-hidden) {IDLE}")
+    # The page says idle before there is a kernel, and drops what it is asked to run before the kernel answers.
+    _waits(page, timeout_s, lambda: any(state == "idle" for state in _kernel_states(address, name)))
     deadline = time.monotonic() + timeout_s
-    before = page.evaluate(PROMPTS)
-    dialog = page.locator(".jp-Dialog button.jp-mod-accept")
-    # A notebook that was saved executed has numbers already; one that runs has a [*], or soon other numbers.
-    queued = f"() => {PROMPTS}.some(p => p.includes('*')) || `${{{PROMPTS}}}` !== `{','.join(before)}`"
-    while not page.evaluate(queued) and time.monotonic() < deadline:
-        # Asked to run while the kernel is being attached, JupyterLab drops it, or asks which kernel it should be.
+    # A committed notebook has the numbers of an earlier run.
+    _choose(page, "Edit", "Clear Outputs of All Cells")
+    while time.monotonic() < deadline:  # a run can be lost: then once more
+        # Asked which kernel it should be: the one it proposes.
+        dialog = page.locator(".jp-Dialog button.jp-mod-accept")
         if dialog.count():
             dialog.first.click()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).first.click()
-        _becomes(page, f"() => ({queued})() || document.querySelector('.jp-Dialog') !== null", 20)
-    # A cell shows [*] from the moment it is queued, and a number when it is done.
-    done = f"() => {PROMPTS}.some(p => /\\d/.test(p)) && !{PROMPTS}.some(p => p.includes('*'))"
-    if not _becomes(page, done, max(1, deadline - time.monotonic())):
-        raise RuntimeError(f"{name} did not run to its end in {timeout_s:g} s; prompts: {page.evaluate(PROMPTS)}")
-    page.wait_for_selector(IDLE, timeout=timeout_s * 1000)
+        _choose(page, "Run", "Run All Cells")
+        # A cell shows [*] from the moment it is queued, and a number when it is done.
+        _waits(page, 5, lambda: page.evaluate(f"{PROMPTS}.some(p => /[*\\d]/.test(p))"))
+        left_s = max(0, deadline - time.monotonic())
+        _waits(page, left_s, lambda: page.evaluate(f"!{PROMPTS}.some(p => p.includes('*'))"))
+        if page.evaluate(f"{PROMPTS}.every(p => /\\d/.test(p))"):
+            page.wait_for_selector(IDLE, timeout=timeout_s * 1000)
+            return
+    raise RuntimeError(
+        f"{name} did not run to its end in {timeout_s:g} s; prompts: {page.evaluate(PROMPTS)}; "
+        f"the server says its kernel is {_kernel_states(address, name) or 'not there'}"
+    )
+
+
+def shut_kernels_down(address: str) -> None:
+    """End the kernels of all notebooks: each holds some hundred megabytes until then."""
+    for session in _sessions(address):
+        request = urllib.request.Request(f"{address}/api/sessions/{session['id']}", method="DELETE")
+        urllib.request.urlopen(request, timeout=30).close()
 
 
 def time_moves_ms(page: Any, image: Any, handle: Any, *, moves: int = 15) -> list[float]:
@@ -180,13 +192,24 @@ def measure(*, moves: int = 30, say: Callable[[str], None] = print) -> dict[str,
     return {"median_ms": median, "moves": len(latencies)}
 
 
-def _becomes(page: Any, condition: str, timeout_s: float) -> bool:
+def _sessions(address: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{address}/api/sessions", timeout=30) as answer:
+        return json.load(answer)
+
+
+def _kernel_states(address: str, name: str) -> list[str]:
+    return [session["kernel"]["execution_state"] for session in _sessions(address) if session["path"] == name]
+
+
+def _choose(page: Any, menu: str, item: str) -> None:
+    page.get_by_role("menuitem", name=menu, exact=True).click()
+    page.get_by_role("menuitem", name=re.compile(f"^{item}")).first.click()
+
+
+def _waits(page: Any, timeout_s: float, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + timeout_s
-    while not page.evaluate(condition):
-        if time.monotonic() > deadline:
-            return False
+    while not condition() and time.monotonic() < deadline:
         page.wait_for_timeout(200)
-    return True
 
 
 def _answers(address: str) -> bool:

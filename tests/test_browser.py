@@ -20,6 +20,7 @@ from benchmarks.browser import (
     find_chromium,
     open_and_run,
     running_lab,
+    shut_kernels_down,
     time_moves_ms,
     write_notebook,
 )
@@ -147,11 +148,12 @@ def browser() -> Iterator[playwright.Browser]:
 
 
 @pytest.fixture
-def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
+def page(browser: playwright.Browser, lab: str) -> Iterator[playwright.Page]:
     page = browser.new_page(viewport={"width": 1000, "height": 1100})
     page.set_default_timeout(60_000)
     yield page
     page.close()
+    shut_kernels_down(lab)
 
 
 def keep(page: playwright.Page, name: str) -> None:

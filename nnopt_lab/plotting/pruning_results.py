@@ -10,12 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from nnopt_lab.plotting.style import INK, MUTED, new_axes, run_style, styled, tidy
+from nnopt_lab.plotting.accuracies import draw_accuracies
+from nnopt_lab.plotting.style import BESIDE, INK, MUTED, new_axes, run_style, styled, tidy
 
 if TYPE_CHECKING:
     from nnopt_lab.pruning.sensitivity import Sensitivity
-
-_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
 
 
 def draw_sensitivity(
@@ -57,7 +56,7 @@ def draw_sensitivity(
         ax.set_xlabel("share that is removed from this layer, the other layers whole")
         ax.set_ylabel("validation accuracy")
         ax.set_title(title or f"Sensitivity, layer by layer · {sensitivity.data}")
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -111,7 +110,7 @@ def draw_storage(
         ax.set_xlabel("sparsity (share of the weights that is 0)")
         ax.set_ylabel("kB")
         ax.set_title(title or "Bytes by format")
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -171,7 +170,7 @@ def draw_latency_against_macs(
         ax.set_xlabel("multiply–accumulates a picture, by weights that are not 0 (millions)")
         ax.set_ylabel("milliseconds a batch")
         ax.set_title(title or "Time against MACs")
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -193,31 +192,9 @@ def draw_results(
     dense : float, optional
         Accuracy of the whole network, drawn as a line.
     """
-    ax = ax or tidy(new_axes(width_px=820, height_px=360))
-    with styled():
-        if dense is not None:
-            ax.axhline(dense, color=MUTED, linewidth=1.2, linestyle="--", label=f"whole network: {dense:.1%}")
-        for index, (name, rows) in enumerate(points.items()):
-            style = run_style(index)
-            x, y, low, high = np.asarray(sorted(rows), dtype=float).T
-            ax.errorbar(
-                x,
-                y,
-                yerr=np.stack([y - low, high - y]),
-                fmt=style.marker,
-                linestyle=style.line_style,
-                linewidth=1.2,
-                color=style.color,
-                capsize=3,
-                markersize=6,
-                label=name,
-            )
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-        ax.set_xlabel(xlabel)
-        ax.set_ylabel(ylabel)
-        ax.set_title(title)
-        ax.legend(**_BESIDE)
+    words = {"reference_name": "whole network", "xlabel": xlabel, "ylabel": ylabel, "title": title}
+    ax = draw_accuracies(points, ax, reference=dense, **words)
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return ax
 
 

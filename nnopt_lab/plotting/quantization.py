@@ -11,7 +11,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from nnopt_lab.plotting.style import COLORS, INK, MUTED, new_axes, run_style, styled, tidy
+from nnopt_lab.plotting.accuracies import draw_accuracies
+from nnopt_lab.plotting.style import BESIDE, COLORS, INK, MUTED, new_axes, run_style, styled, tidy
 from nnopt_lab.quantization.grids import Grid, rounded
 from nnopt_lab.quantization.observers import uniform_noise_line
 
@@ -21,7 +22,6 @@ LEVELS_NUMBERED, LEVELS_DRAWN = 17, 65
 """Up to so many levels of a grid have their numbers, or a line each; finer grids are drawn as a band."""
 CHANNELS_DRAWN = 16
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
-_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
 
 
 def draw_number_line(values: ArrayLike, grid: Grid, ax: Axes | None = None, *, title: str = "") -> Axes:
@@ -61,7 +61,7 @@ def draw_number_line(values: ArrayLike, grid: Grid, ax: Axes | None = None, *, t
         ax.xaxis.set_major_locator(NullLocator())
         ax.spines["left"].set_visible(False)
         ax.spines["bottom"].set_visible(False)
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -101,7 +101,7 @@ def draw_histogram_with_grid(
             ax.axhline(0, color=MUTED, linewidth=0.8)
         ax.set(ylim=(0 if one else 1.08 * y.min(), top), xlabel="value", ylabel="how many", title=title)
         ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -152,7 +152,7 @@ def draw_signal_to_noise(
         ax.set_xlabel("bits")
         ax.set_ylabel("signal to noise (dB)")
         ax.set_title(title)
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -179,7 +179,7 @@ def draw_channel_ranges(weight: Tensor, ax: Axes | None = None, *, grid: Grid | 
         ax.plot(places, np.median(rows, axis=1), "_", color=INK, markersize=6, label="median")
         ax.grid(False, axis="x")
         ax.set(xlim=(0.2, len(rows) + 0.8), xlabel="output channel", ylabel="weight", title=title)
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -206,7 +206,7 @@ def draw_error_by_layer(
             ax.set_xlim(left=0)
         ax.set_xlabel("signal to noise (dB): the more, the better")
         ax.set_title(title)
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -270,37 +270,15 @@ def draw_bits_against_accuracy(
     real : float, optional
         Accuracy of the network in real numbers, drawn as a line.
     """
-    ax = ax or tidy(new_axes(width_px=820, height_px=340))
     every = sorted({row[0] for rows in points.values() for row in rows})
+    ax = draw_accuracies(points, ax, reference=real, reference_name="real numbers", xlabel=xlabel, title=title)
     with styled():
-        if real is not None:
-            ax.axhline(real, color=MUTED, linewidth=1.2, linestyle="--", label=f"real numbers: {real:.1%}")
-        for index, (name, rows) in enumerate(points.items()):
-            style = run_style(index)
-            x, y, low, high = np.asarray(sorted(rows), dtype=float).T
-            ax.errorbar(
-                x,
-                y,
-                yerr=np.stack([y - low, high - y]).clip(min=0),
-                fmt=style.marker,
-                linestyle=style.line_style,
-                linewidth=1.2,
-                color=style.color,
-                capsize=3,
-                markersize=6,
-                label=name,
-            )
         ax.set_xscale("log", base=2)
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xticks(every, [f"{width:g}" for width in every])
         if min(row[2] for rows in points.values() for row in rows) < 0.5:
             ax.set_ylim(0, 1.04)
             ax.set_yticks(np.linspace(0, 1, 6))
-        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        ax.set_xlabel(xlabel)
-        ax.set_ylabel("accuracy")
-        ax.set_title(title)
-        ax.legend(**_BESIDE)
     return ax
 
 
@@ -330,7 +308,7 @@ def draw_bytes_of_file(
         ax.set_yticks(range(len(files)), list(files))
         ax.set(xlim=(0, 1.16 * ends.max()), ylim=(len(files) - 0.5, -0.5), xlabel="kB", title=title)
         ax.grid(False, axis="y")
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 

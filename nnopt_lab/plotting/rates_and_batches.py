@@ -9,14 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from nnopt_lab.plotting.style import GRID, MUTED, new_axes, run_style, styled, tidy
+from nnopt_lab.plotting.style import BESIDE, GRID, MUTED, new_axes, run_style, styled, tidy
 
 if TYPE_CHECKING:
     from nnopt_lab.measuring.noise_scale import NoiseScale
     from nnopt_lab.schedules import Schedule
     from nnopt_lab.training.range_test import RangeTest
-
-_BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
 
 
 def draw_range_tests(tests: Mapping[str, RangeTest], ax: Axes | None = None, *, data_label: str = "") -> Axes:
@@ -42,7 +40,7 @@ def draw_range_tests(tests: Mapping[str, RangeTest], ax: Axes | None = None, *, 
         _log_x(ax, "learning rate (rises with each step)")
         ax.set_ylabel("cross-entropy (nats)")
         ax.set_title(f"Range test · {data_label}" if data_label else "Range test")
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -64,7 +62,7 @@ def draw_schedules(schedules: Sequence[Schedule], ax: Axes | None = None, *, ste
         ax.set_xlabel("share of the run that is done")
         ax.set_ylabel("rate / peak rate")
         ax.set_title("Schedules of the learning rate")
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -86,7 +84,7 @@ def draw_mean_curves(
         ax.set_xlabel("epoch")
         ax.set_ylabel(ylabel)
         ax.set_title(title)
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -135,7 +133,7 @@ def draw_gradient_noise(
         _log_x(ax, "pictures in the batch", at=batch_sizes)
         ax.set_ylabel("mean squared norm of the gradient")
         ax.set_title(f"Signal and noise in a batch's gradient · {data_label}" if data_label else "Signal and noise")
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 
@@ -182,7 +180,7 @@ def draw_decay_by_weight(
         ax.set_xlabel(xlabel)
         ax.set_ylabel("share of the weight removed a step")
         ax.set_title(title)
-        ax.legend(**_BESIDE)
+        ax.legend(**BESIDE)
     return ax
 
 

@@ -27,6 +27,8 @@ COLORS: dict[str, str] = {
 }
 INK = "#222222"
 MUTED = "#5f6368"
+BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
+"""Puts a legend to the right of its axes."""
 GRID = "#dcdfe3"
 
 STYLE: dict[str, object] = {
