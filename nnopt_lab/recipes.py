@@ -115,6 +115,16 @@ RECIPES: dict[str, Recipe] = {
             settings=TrainingSettings(epochs=16, **_TEACHER),
         ),
         Recipe(
+            name="teacher-cycle2",
+            about="a second, lower cycle of the teacher, with stronger augmentation",
+            model="teacher",
+            start="teacher",
+            settings=TrainingSettings(
+                epochs=8,
+                **_TEACHER | dict(learning_rate=0.05, weight_decay=5e-4, augmentation=_STRONG, label_smoothing=0.1),
+            ),
+        ),
+        Recipe(
             name="resnet20-standin",
             about="the reference network on the stand-in",
             model="resnet20",
