@@ -7,15 +7,18 @@ import re
 import ipywidgets
 import numpy as np
 
+from nnopt_lab.widgets.controls import Toggles
 from nnopt_lab.widgets.explorer import Explorer
 
 
 def ends_of(control: ipywidgets.Widget) -> list[object]:
-    """Return the lowest and the highest value of a slider, and every value of a menu."""
+    """Return the lowest and the highest value of a slider, every value of a menu, and of toggles none and all."""
+    if isinstance(control, Toggles):
+        return [(), control.options]
     if hasattr(control, "options"):
         return [option[1] if isinstance(option, tuple) else option for option in control.options]
     if isinstance(control, ipywidgets.FloatLogSlider):
-        return [control.base**control.min, control.base**control.max]
+        return [control.base**end for end in control.span]
     return [control.min, control.max]
 
 
@@ -24,16 +27,22 @@ def assert_fine(explorer: Explorer) -> None:
     assert explorer.error is None, explorer.error
     assert explorer.outcome.text and not re.search(r"\b(nan|inf)\b", explorer.outcome.text)
     for ax in explorer.figure.axes:
+        assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()
         for line in ax.lines:
             assert np.isfinite(np.asarray(line.get_data(), dtype=float)).all()
 
 
-def sweep(explorer: Explorer, *more: ipywidgets.Widget) -> None:
-    """Move each control, and ``more``, to its ends and back."""
-    for control in [*explorer.controls.values(), *more]:
+def sweep(explorer: Explorer, *more: ipywidgets.Widget, but: tuple[str, ...] = ()) -> None:
+    """Move each control but those named, and ``more``, to its ends and back; then all of them together."""
+    moved = [*(control for name, control in explorer.controls.items() if name not in but), *more]
+    for control in moved:
         before = control.value
         for end in ends_of(control):
             control.value = end
             assert_fine(explorer)
         control.value = before
         assert_fine(explorer)
+    for pick in (0, -1):
+        for control in moved:
+            control.value = ends_of(control)[pick]
+            assert_fine(explorer)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sweeping import ends_of, sweep
 from torch import nn
 from waiting import wait_until
 
@@ -44,12 +44,6 @@ def explorer(teacher, tiny_data):
 
 def build() -> nn.Module:
     return models.build("resnet8", seed=1, width=4, num_classes=4)
-
-
-def ends_of(control) -> list[float]:
-    if hasattr(control, "base"):
-        return [control.base**control.min, control.base**control.max]
-    return [control.min, control.max]
 
 
 # --- what a teacher thinks
@@ -99,15 +93,7 @@ def test_a_teacher_of_other_classes_is_refused(tiny_data):
 
 
 def test_every_control_reaches_both_ends(explorer):
-    for control in explorer.controls.values():
-        before = control.value
-        for end in ends_of(control):
-            control.value = end
-            assert explorer.error is None
-            assert explorer.outcome.text and not re.search(r"\b(nan|inf)\b", explorer.outcome.text)
-            picture, *_ = explorer.picture()
-            assert picture.startswith(b"\x89PNG")
-        control.value = before
+    sweep(explorer)
 
 
 def test_what_is_said_is_what_is_so(explorer, teacher, tiny_data):
@@ -191,6 +177,20 @@ def test_every_student_takes_the_steps_that_it_takes_alone(teacher, tiny_data):
     assert "Goal: a student at least 2 points above 'labels only'" in text and "One run each" in text
     picture, *_ = race.picture()
     assert picture.startswith(b"\x89PNG")
+
+
+def test_one_legend_names_every_student_of_both_panels(tiny_data):
+    names = ["labels only", "hard labels", "soft labels", "soft and labels", "features"]
+    race = race_students(build, tiny_data, SPRINT, objectives=dict.fromkeys(names))
+    race.picture()
+    figure = race.curves.figure.figure
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    box = legend.get_window_extent()
+    assert 0 < box.x0 and box.x1 < figure.bbox.x1
+    for ax in race.curves.figure.axes:
+        assert not box.overlaps(ax.title.get_window_extent())
+        assert [line.get_label() for line in ax.lines] == names
 
 
 def test_the_goal_is_judged_by_what_was_measured(teacher, tiny_data):

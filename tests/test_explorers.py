@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import ipywidgets
 import numpy as np
 import pytest
+from sweeping import assert_fine, ends_of, sweep
 
 from nnopt_lab.surfaces import SURFACES, Surface
 from nnopt_lab.widgets import (
@@ -30,40 +30,6 @@ EXPLORERS = {
     "explore_clipping": explore_clipping,
     "explore_gradient_flow": explore_gradient_flow,
 }
-
-
-def ends_of(control: ipywidgets.Widget) -> list[object]:
-    if isinstance(control, Toggles):
-        return [(), control.options]
-    if hasattr(control, "options"):
-        return [option[1] if isinstance(option, tuple) else option for option in control.options]
-    if isinstance(control, ipywidgets.FloatLogSlider):
-        return [control.base**end for end in control.span]
-    return [control.min, control.max]
-
-
-def assert_fine(explorer: Explorer) -> None:
-    assert explorer.error is None
-    assert explorer.outcome.text and not re.search(r"\b(nan|inf)\b", explorer.outcome.text)
-    for ax in explorer.figure.axes:
-        assert np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all()
-        for line in ax.lines:
-            assert np.isfinite(np.asarray(line.get_data(), dtype=float)).all()
-
-
-def sweep(explorer: Explorer, *, but: tuple[str, ...] = ()) -> None:
-    """Move every control alone to each of its ends, then all of them together."""
-    moved = {name: control for name, control in explorer.controls.items() if name not in but}
-    for control in moved.values():
-        before = control.value
-        for end in ends_of(control):
-            control.value = end
-            assert_fine(explorer)
-        control.value = before
-    for pick in (0, -1):
-        for control in moved.values():
-            control.value = ends_of(control)[pick]
-            assert_fine(explorer)
 
 
 # --- all of them

@@ -9,8 +9,8 @@ import time
 import weakref
 from collections.abc import Iterator
 
-import ipywidgets
 import pytest
+from sweeping import ends_of
 from waiting import LIMIT_S, wait_until
 
 from nnopt_lab import models
@@ -47,14 +47,6 @@ class Endless:
                 yield number
         finally:
             self.closed.set()
-
-
-def ends_of(control: ipywidgets.Widget) -> list[object]:
-    if isinstance(control, ipywidgets.SelectionSlider):
-        return [control.options[0], control.options[-1]]
-    if isinstance(control, ipywidgets.FloatLogSlider):
-        return [control.base**control.min, control.base**control.max]
-    return [control.min, control.max]
 
 
 # --- background runs
