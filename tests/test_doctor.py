@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import sys
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 import torch
@@ -189,3 +191,14 @@ def test_first_cell_does_nothing_where_the_workbook_is_installed(monkeypatch):
     before = list(sys.path)
     exec(compile(first_cell.SOURCE, "first cell", "exec"), {})
     assert sys.path == before
+
+
+def test_binder_installs_what_the_notebooks_need():
+    environment = (Path(doctor.__file__).parents[1] / "binder" / "environment.yml").read_text()
+    listed = set(re.findall(r"^ +- (.+)$", environment, flags=re.MULTILINE))
+    conda_names = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
+    needed = [needed for needed in doctor.needed_packages() if not needed.for_tests]
+    assert len(needed) > 10
+    for one in needed:
+        name = conda_names.get(one.package, one.package)
+        assert one.requirement.replace(one.package, name) in listed
