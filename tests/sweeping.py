@@ -33,7 +33,7 @@ def assert_fine(explorer: Explorer) -> None:
 
 
 def sweep(explorer: Explorer, *more: ipywidgets.Widget, but: tuple[str, ...] = ()) -> None:
-    """Move each control but those named, and ``more``, to its ends and back; then all of them together."""
+    """Move each control but those named, and ``more``, to its ends and back; then all of them together, and back."""
     moved = [*(control for name, control in explorer.controls.items() if name not in but), *more]
     for control in moved:
         before = control.value
@@ -42,7 +42,10 @@ def sweep(explorer: Explorer, *more: ipywidgets.Widget, but: tuple[str, ...] = (
             assert_fine(explorer)
         control.value = before
         assert_fine(explorer)
+    first = [control.value for control in moved]
     for pick in (0, -1):
         for control in moved:
             control.value = ends_of(control)[pick]
             assert_fine(explorer)
+    for control, value in zip(moved, first, strict=True):
+        control.value = value

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sweeping import assert_fine, sweep
 
@@ -29,6 +29,7 @@ NUMBERS = torch.tensor(VALUES)
     clip=st.floats(0.2, 1.0),
     symmetric=st.booleans(),
 )
+@example(values=[3.0, -3.0], bits=5, clip=1.0, symmetric=False)
 def test_rounding_and_clipping_are_all_of_the_error(values, bits, clip, symmetric):
     numbers = torch.tensor(values)
     grid = clipped_grid(numbers, bits=bits, symmetric=symmetric, clip=clip)

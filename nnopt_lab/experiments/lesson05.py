@@ -151,5 +151,6 @@ EXPERIMENTS = (
         name="lesson05_weights",
         about="ResNet-20 with weights of few bits after one epoch of training (binary: two), and a control",
         conditions=WEIGHTS,
+        seeds=1,
     ),
 )

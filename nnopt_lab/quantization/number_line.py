@@ -56,7 +56,8 @@ def grid_error(values: Tensor, grid: Grid) -> GridError:
     """
     restored = rounded(values, grid)
     squares = (values - restored).double().square()
-    half = grid.scale * grid.spacing / 2
+    # An asymmetric grid's zero point is rounded: a value may stand half a step beyond its end, give or take a bit.
+    half = grid.scale * grid.spacing / 2 * (1 + 1e-5)
     inside = (values >= grid.low - half) & (values <= grid.high + half)
     rounding, clipping = ((squares * part).mean().item() for part in (inside, ~inside))
     return GridError(rounding, clipping, signal_to_noise_db(values, restored))
