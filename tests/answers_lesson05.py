@@ -91,7 +91,48 @@ def layer_in_numpy(x, x_zero, weight, bias, multiplier, shift, y_zero):
     return np.clip((sums * multiplier + 2 ** (shift - 1)) // 2**shift + y_zero, 0, 255)
 
 
+def rounding_in_a_loop(weight, bits):
+    highest, rows = 2 ** (bits - 1) - 1, []
+    for row in weight.double():
+        scale = row.abs().max() / highest
+        rows.append(scale * (row / scale).round() if scale > 0 else row)
+    return torch.stack(rows)
+
+
+def rounding_by_torch(weight, bits):
+    highest = 2 ** (bits - 1) - 1
+    scale = (weight.abs().flatten(1).amax(1) / highest).clamp(min=1e-12)
+    zeros = torch.zeros(len(weight), dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -highest, highest)
+
+
+def through_a_mask(weight, scale, highest):
+    inside = ((weight / scale).abs() <= highest).float()
+    grid = scale * (weight / scale).round().clamp(-highest, highest)
+    return weight * inside + (grid - weight * inside).detach()
+
+
+def layer_in_loops(x, x_zero, weight, bias, multiplier, shift, y_zero):
+    outputs = []
+    for picture in x.tolist():
+        sums = [sum((a - x_zero) * w for a, w in zip(picture, row, strict=True)) for row in weight.tolist()]
+        sums = [total + start for total, start in zip(sums, bias.tolist(), strict=True)]
+        scaled = [((total * multiplier + (1 << (shift - 1))) >> shift) + y_zero for total in sums]
+        outputs.append([min(max(value, 0), 255) for value in scaled])
+    return outputs
+
+
+def layer_without_centering(x, x_zero, weight, bias, multiplier, shift, y_zero):
+    sums = x.int() @ weight.int().T - x_zero * weight.int().sum(1) + bias
+    return (torch.floor(sums.double() * multiplier / 2**shift + 0.5) + y_zero).clamp(0, 255).byte()
+
+
 OTHER_RIGHT_ANSWERS = {
+    "rounding in a loop, in float64": (lesson05.round_by_channel, rounding_in_a_loop),
+    "rounding by torch": (lesson05.round_by_channel, rounding_by_torch),
+    "straight through a mask": (lesson05.straight_through, through_a_mask),
+    "layer in loops": (lesson05.integer_linear, layer_in_loops),
+    "layer without centering": (lesson05.integer_linear, layer_without_centering),
     "grid by the library": (lesson05.affine_grid, grid_by_library),
     "grid in NumPy": (lesson05.affine_grid, lambda *a: [np.float64(right_grid(*a)[0]), np.int64(right_grid(*a)[1])]),
     "rounding by the library": (
@@ -230,7 +271,82 @@ def unary_bits(counts):
     return int(np.dot(lengths, sorted(counts, reverse=True)))
 
 
+def largest_over(dimensions):
+    def scale(weight, highest):
+        over = [d for d in dimensions if d < weight.ndim] or [1]
+        return weight.abs().amax(over, keepdim=True) / highest
+
+    return scale
+
+
+def affine_rounding(weight, bits):
+    low, high = per_row(lambda r: r.amin(1).clamp(max=0))(weight), per_row(lambda r: r.amax(1).clamp(min=0))(weight)
+    scale = (high - low) / (2**bits - 1)
+    zero_point = (-low / scale).round()
+    return scale * ((weight / scale + zero_point).round() - zero_point)
+
+
+def layer_in_int16(x, x_zero, weight, bias, multiplier, shift, y_zero):
+    sums = ((x.short() - x_zero) @ weight.short().T).long() + bias
+    return (((sums * multiplier + (1 << (shift - 1))) >> shift) + y_zero).clamp(0, 255)
+
+
+def layer_multiplied_in_int32(x, x_zero, weight, bias, multiplier, shift, y_zero):
+    sums = (x.int() - x_zero) @ weight.int().T + bias
+    return (((sums * multiplier + (1 << (shift - 1))) >> shift) + y_zero).clamp(0, 255).byte()
+
+
+def layer_with_plus(x, x_zero, weight, bias, multiplier, shift, y_zero):
+    return right_layer(x, -x_zero, weight, bias, multiplier, shift, y_zero)
+
+
 WRONG = [
+    (lesson05.affine_grid, lambda low, high, b: right_grid(low, high, b)[::-1], "in this order"),
+    (lesson05.affine_grid, grid_as(scale=lambda low, high, b, s: s * (2**b - 1) / ((2 ^ (b - 1)) or 1)), "no power"),
+    (lesson05.affine_grid, grid_as(zero_point=lambda low, high, b, s: math.ceil(-min(low, 0) / s)), "goes up"),
+    (lesson05.round_by_channel, rounding_by(largest_over((2, 3))), "several grids"),
+    (lesson05.round_by_channel, rounding_by(largest_over((3,))), "several grids"),
+    (lesson05.round_by_channel, rounding_by(largest_over((1,))), "several grids"),
+    (lesson05.round_by_channel, lambda w, bits: right_rounding(w, 8), "steps shorter"),
+    (lesson05.round_by_channel, affine_rounding, "affine"),
+    (lesson05.straight_through, lambda w, s, h: w.detach() + (plain_rounding(w, s, h) - w), "wrong sign"),
+    (lesson05.integer_linear, layer_in_int16, "in int16"),
+    (lesson05.integer_linear, layer_multiplied_in_int32, "overflows an int32"),
+    (lesson05.integer_linear, layer_with_plus, "subtract it"),
+    (lesson05.integer_linear, layer_as(last=lambda found, zero: (found - zero).clamp(0, 255)), "do not subtract"),
+    (lesson05.integer_linear, layer_as(last=lambda found, zero: (found + zero).clamp(-128, 127)), "ends of int8"),
+    (
+        lesson05.integer_linear,
+        layer_as(scaled=lambda sums, m, n, zero: (sums * m + (1 << n)) >> n),
+        "a whole one",
+    ),
+    (
+        lesson05.integer_linear,
+        layer_as(scaled=lambda sums, m, n, zero: torch.div(sums * m, 2**n, rounding_mode="trunc")),
+        "towards 0",
+    ),
+    (
+        lesson05.integer_linear,
+        layer_as(scaled=lambda sums, m, n, zero: (sums.clamp(min=0) * m + (1 << (n - 1))) >> n),
+        "no ReLU",
+    ),
+    (
+        lesson05.integer_linear,
+        lambda x, x_zero, w, b, m, n, zero: (
+            layer_as(last=lambda found, zero: found)(x, x_zero, w, 0 * b, m, n, 0) + b + zero
+        ).clamp(0, 255),
+        "before the multiplication",
+    ),
+    (lesson05.shared_bytes, bytes_as(plain=lambda n, k, *_: 32 * n), "8 of them"),
+    (lesson05.shared_bytes, bytes_as(fixed=lambda n, k, *_: up(n * k.bit_length()) + 4 * k), "bits do|takes"),
+    (lesson05.shared_bytes, bytes_as(fixed=lambda n, k, *_: up(n * int(math.log2(k))) + 4 * k), "apart"),
+    (lesson05.shared_bytes, bytes_as(fixed=lambda n, k, w, *_: up(n * w) + k), "4 bytes"),
+    (lesson05.shared_bytes, bytes_as(fixed=lambda n, k, w, *_: up(n * w) + 3 * k), "indices of .* bits"),
+    (lesson05.shared_bytes, bytes_as(huffman=lambda n, k, w, c, _: c // 8 + 5 * k), "begun even if"),
+    (lesson05.shared_bytes, bytes_as(huffman=lambda n, k, w, c, _: round(c / 8) + 5 * k), "begun even if"),
+    (lesson05.shared_bytes, bytes_as(huffman=lambda n, k, w, c, _: up(c) + 2 * k), "4 bytes"),
+    (lesson05.shared_bytes, bytes_as(huffman=lambda n, k, w, c, _: up(c) + 4 * k + 1), "for each value"),
+    (lesson05.shared_bytes, bytes_as(huffman=lambda n, k, w, c, _: up(c) + 9 * k), "bits of code"),
     (lesson05.affine_grid, grid_as(scale=lambda low, high, b, s: s * (2**b - 1) / 2**b), "steps"),
     (lesson05.affine_grid, grid_as(scale=lambda low, high, b, s: (high - low) / (2**b - 1)), "widen it first"),
     (
@@ -283,7 +399,7 @@ WRONG = [
     (lesson05.straight_through, through_with(lambda g, inside, s: g * inside / s), "without scale"),
     (lesson05.straight_through, through_with(lambda g, inside, s: inside.float()), "not a 1"),
     (lesson05.straight_through, through_with(lambda g, inside, s: g * ~inside), "only where it should not"),
-    (lesson05.straight_through, through_with(lambda g, inside, s: -g * inside), "that which comes in"),
+    (lesson05.straight_through, through_with(lambda g, inside, s: -g * inside), "wrong sign"),
     (lesson05.straight_through, lambda w, s, h: w.data.copy_(plain_rounding(w, s, h)), "have changed"),
     (lesson05.integer_linear, layer_as(last=lambda found, zero: found + zero), "clip them"),
     (
@@ -302,7 +418,7 @@ WRONG = [
             scaled=lambda sums, m, n, zero: ((sums + zero) * m + (1 << (n - 1))) >> n,
             last=lambda found, zero: found.clamp(0, 255),
         ),
-        "not before",
+        "not before|at the end",  # where rounding hides a y_zero this small
     ),
     (lesson05.integer_linear, layer_as(scaled=lambda sums, m, n, zero: (sums * m) >> n), "cuts off"),
     (lesson05.integer_linear, layer_as(scaled=lambda sums, m, n, zero: sums * m), "have to be scaled"),
@@ -313,7 +429,7 @@ WRONG = [
     ),
     (lesson05.integer_linear, lambda *given: right_layer(*given).float(), "return whole ones"),
     (lesson05.integer_linear, lambda *given: right_layer(*given).T, "shape"),
-    (lesson05.integer_linear, lambda *given: right_layer(*given) // 2, "outputs begin"),
+    (lesson05.integer_linear, lambda *given: right_layer(*given) // 2, "output . of picture . is"),
     (lesson05.integer_linear, layer_in_place, "have changed"),
     (lesson05.shared_bytes, bytes_as(plain=lambda n, k, *_: n), "takes 4 bytes"),
     (lesson05.shared_bytes, bytes_as(plain=lambda n, k, *_: 4 * k), "each weight is stored"),

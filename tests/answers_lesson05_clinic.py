@@ -74,7 +74,21 @@ def share_by_library(weight, clusters):
     return found.centers.numpy(), found.indices.numpy().astype(np.int8)
 
 
+def share_until_nothing_moves(weight, clusters):
+    book, places = evenly(weight, clusters).numpy(), None
+    values = weight.flatten().numpy()
+    while True:
+        nearest = np.abs(values[:, None] - book).argmin(1)
+        if places is not None and (nearest == places).all():
+            return book, places.reshape(weight.shape).astype(np.uint8)
+        places = nearest
+        book = np.array(
+            [values[places == one].mean() if (places == one).any() else book[one] for one in range(clusters)]
+        )
+
+
 OTHER_RIGHT_ANSWERS = {
+    "shared until nothing moves": (lesson05_clinic.share, share_until_nothing_moves),
     "bytes in NumPy": (lesson05_clinic.to_bytes, bytes_in_numpy),
     "bytes, affine, by the library": (lesson05_clinic.to_bytes, lambda w: bytes_by_library(w, False)),
     "bytes, symmetric, by the library": (lesson05_clinic.to_bytes, lambda w: bytes_by_library(w, True)),
@@ -171,7 +185,41 @@ def share_half(weight, clusters):
     return torch.cat([book, book + 100]), places
 
 
+def bytes_of_256_steps(weight):
+    low, high = min(weight.min().item(), 0.0), max(weight.max().item(), 0.0)
+    scale = (high - low) / 256
+    zero_point = round(-low / scale)
+    return (weight / scale + zero_point).round().to(torch.uint8), scale, zero_point
+
+
+def bytes_cut_off(weight):
+    _, scale, zero_point = right_bytes(weight)
+    return (weight / scale + zero_point).clamp(0, 255).to(torch.uint8), scale, zero_point
+
+
+def bytes_without_0(weight):
+    low, high = weight.min().item(), weight.max().item()
+    scale = (high - low) / 255 or 1.0
+    zero_point = round(-low / scale)
+    return (weight / scale + zero_point).round().clamp(0, 255).to(torch.uint8), scale, zero_point
+
+
 WRONG = [
+    (lesson05_clinic.to_bytes, bytes_of_256_steps, "255 steps"),
+    (lesson05_clinic.to_bytes, bytes_cut_off, "cuts off"),
+    (lesson05_clinic.to_bytes, bytes_without_0, "Widen the range"),
+    (lesson05_clinic.to_bytes, lambda w: ((w * 255).round().clamp(0, 255).byte(), 1 / 255, 0), "for 0 … 1"),
+    (lesson05_clinic.size_after, lambda shape, bits: right_size(shape, bits)[::-1], "in this order"),
+    (lesson05_clinic.size_after, size_as(size=lambda s, n, b: -(-n * b // 8) + 8 * s[0]), "no zero point"),
+    (lesson05_clinic.size_after, size_as(size=lambda s, n, b: -(-n * b // 8) + 4 * n), "not for each weight"),
+    (lesson05_clinic.size_after, size_as(size=lambda s, n, b: -(-n * b // 8) + 2 * s[0]), "a scale is a float32"),
+    (
+        lesson05_clinic.size_after,
+        size_as(size=lambda s, n, b: s[0] * -(-n // s[0] * b // 8) + 4 * s[0]),
+        "one after the other",
+    ),
+    (lesson05_clinic.binarize, binary_as(bits=lambda w: np.packbits(w.sign().numpy().astype(np.int8))), "−1 too"),
+    (lesson05_clinic.binarize, binary_as(alpha=lambda rows: rows.abs().mean().expand(len(rows))), "whole weight"),
     (lesson05_clinic.to_bytes, lambda w: (w * 255).round() / 255, "takes the range for 0 … 1"),
     (lesson05_clinic.to_bytes, lambda w: (w * 255).round().to(torch.uint8), "three things"),
     (lesson05_clinic.to_bytes, bytes_as(lambda q, s, z: (q.to(torch.int32), s, z)), "take 1"),

@@ -151,6 +151,13 @@ def test_fewer_training_pictures_are_still_a_sample_of_all_classes() -> None:
         small.with_train_size(0)
 
 
+def test_copied_pictures_do_not_hold_the_others_in_memory() -> None:
+    train = make_data(800).train
+    few = train.take(100).copy()
+    assert torch.equal(few.images, train.images[:100]) and torch.equal(few.labels, train.labels[:100])
+    assert few.images.untyped_storage().nbytes() == 100 * 3 * 32 * 32
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnopt_lab.exercises.checking import close, exercise, is_whole, pair, require, short
+from nnopt_lab.exercises.checking import close, exercise, is_whole, pair, plain, require
 from nnopt_lab.sharing import code_lengths, entropy_bits
 
 
@@ -29,8 +29,9 @@ def affine_grid(answer: Callable[[float, float, int], tuple[float, int]]) -> Non
     for bits in (3, 6, 8):
         # The zero point is to lie well off the middle of two whole numbers, and above one: then int() is wrong.
         steps = 2**bits - 1
-        scale, below = draw.uniform(0.01, 0.4), draw.randint(1, steps - 2) + draw.uniform(0.6, 0.9)
-        cases.append((-scale * below, scale * (steps - below), bits))
+        for part in (draw.uniform(0.6, 0.9), draw.uniform(0.1, 0.4)):  # and math.ceil() is
+            scale, below = draw.uniform(0.01, 0.4), draw.randint(1, steps - 2) + part
+            cases.append((-scale * below, scale * (steps - below), bits))
     cases += [(draw.uniform(0.5, 1.0), draw.uniform(2.0, 3.0), 4), (draw.uniform(-3.0, -2.0), -0.5, 5)]
     for low, high, bits in cases:
         case = f"for the range {low:.4g} to {high:.4g} with {bits} bits"
@@ -44,8 +45,11 @@ def affine_grid(answer: Callable[[float, float, int], tuple[float, int]]) -> Non
             "this is the symmetric grid; the affine one goes from low to high.": max(-low, high)
             / (2 ** (bits - 1) - 1),
             "this is how many steps there are in a unit; the scale is the length of a step.": 1 / right,
+            "in Python, ^ is no power; write 2**bits.": (widened_high - widened_low) / ((2 ^ (bits - 1)) or 1),
         }
         if not close(scale, right, name="your scale"):
+            swapped = close(zero_point, right, name="your zero_point")
+            require(not swapped, f"{told}: return (scale, zero_point), in this order.")
             for hint, wrong in slips.items():
                 require(not close(scale, wrong), f"{told}: {hint}")
             require(False, f"{told}, not {float(scale):.5g}.")
@@ -60,6 +64,7 @@ def affine_grid(answer: Callable[[float, float, int], tuple[float, int]]) -> Non
                 (-whole, "the sign: low stands at 0, so 0 stands −low / scale steps further up."),
                 (low, "this is where the range begins, in units of the values; count in steps."),
                 (math.floor(place), "to the nearest: int() and // cut off."),
+                (math.ceil(place), "to the nearest: math.ceil() goes up."),
                 (2 ** (bits - 1), "the middle is right for a range with 0 in its middle only."),
                 (0, "0 is right for a symmetric grid, or for a range that begins at 0."),
             ):
@@ -89,7 +94,7 @@ def round_by_channel(answer: Callable[[Tensor, int], Tensor]) -> None:
         weight = ((steps + offsets) * scales[:, None]).reshape(shape)
         given = weight.clone()
         got = answer(given, bits)
-        case = f"for a weight of shape {shape} and {bits} bits"
+        case = f"for a weight of shape {shape} and {bits} bits:"
         close(got, weight, name="your weight")  # ends the check if it is of another kind or shape
         require(torch.equal(given, weight), "the weights that were passed in have changed; make a new tensor.")
         right = (steps + offsets.round()).reshape(shape)
@@ -101,6 +106,10 @@ def round_by_channel(answer: Callable[[Tensor, int], Tensor]) -> None:
         inputs = weight.abs().amax((0, *range(2, weight.ndim)), keepdim=True) / highest
         signed = weight.flatten(1).amax(1).reshape(spread.shape) / highest
         wider = spread * highest / (highest + 1)
+        rows = weight.abs().amax(-1, keepdim=True) / highest
+        kernels = weight.abs().amax(tuple(range(2, weight.ndim)) or (1,), keepdim=True) / highest
+        across = weight.abs().amax(1, keepdim=True) / highest
+        many = "you have several grids in a channel; take one maximum over all its weights, a row of weight.flatten(1)."
         for scale, hint in (
             (top, "you have one scale for the whole weight: its largest channel decides, and small ones lose most."),
             (inputs, "your scales belong to the inputs (dimension 1); an output channel is an index of dimension 0."),
@@ -110,15 +119,22 @@ def round_by_channel(answer: Callable[[Tensor, int], Tensor]) -> None:
                 spread * highest / (2**bits - 1),
                 f"the maximum is {highest} steps from 0: half of the numbers lie below.",
             ),
+            (rows, many),
+            (kernels, many),
+            (across, many),
         ):
             wrong = scale * (weight / scale).round().clamp(-highest, highest)
             unclipped = scale * (weight / scale).round()
             require(not (close(got, wrong) or close(got, unclipped)), f"{case} {hint}")
         require(not close(got, weight), f"{case} nothing is rounded.")
+        low, high = (ends.reshape(spread.shape) for ends in weight.flatten(1).aminmax(dim=1))
+        step = (high.clamp(min=0) - low.clamp(max=0)) / (2**bits - 1)
+        affine = step * ((weight / step + (-low / step).round()).round() - (-low / step).round())
+        require(not close(got, affine), f"{case} your grids are affine; a symmetric one has no zero point.")
         off = (torch.as_tensor(got) - weight).abs().flatten(1).amax(1) / scales
-        require(
-            False, f"{case} the errors reach {off.max():.2f} steps of a channel's grid; rounding moves by half one."
-        )
+        reach = f"{case} the errors reach {off.max():.2f} steps of a channel's grid"
+        require(off.max() <= 0.5, f"{reach}; rounding to the nearest moves by at most half one.")
+        require(False, f"{reach}, less than with {bits} bits: are your steps shorter, or not from −end to +end?")
     zeros = torch.tensor([[0.0, 0.0, 0.0], [0.5, -1.0, 0.25]])
     got = answer(zeros.clone(), 8)
     close(got, zeros, name="your weight")
@@ -168,6 +184,10 @@ def straight_through(answer: Callable[[Tensor, float, int], Tensor]) -> None:
             not close(gradient, upstream),
             "the gradient also passes where the value was clipped; there, moving the weight changes nothing.",
         )
+        require(
+            not (close(gradient, -upstream) or close(gradient, -upstream * ~beyond)),
+            "the gradient has the wrong sign: in a + (b − a).detach(), it is the whole difference that is detached.",
+        )
         for factor in (scale, 1 / scale):
             require(not close(gradient, factor * upstream * ~beyond), "the gradient passes unchanged, without scale.")
         require(
@@ -215,6 +235,9 @@ def integer_linear(answer: Callable[..., Tensor]) -> None:
         narrow = (centered.to(torch.int8) @ weight.T).long() + bias
         without = x.long() @ weight.long().T + bias
         floored = scaled(sums, half=False) + y_zero
+        cut = (sums * multiplier / 2**shift).long() + y_zero
+        short_sums = (centered.to(torch.int16) @ weight.to(torch.int16).T).long() + bias
+        narrow_product = (sums.to(torch.int32) * multiplier + (1 << (shift - 1))) >> shift
         for wrong, hint in (
             (outside, f"{int((outside != right).sum())} outputs lie outside of 0 … 255; clip them to the ends."),
             (outside.to(torch.uint8), "outputs outside of 0 … 255 wrap around in uint8; clip them before."),
@@ -225,19 +248,33 @@ def integer_linear(answer: Callable[..., Tensor]) -> None:
             (scaled(sums + y_zero), "y_zero is in units of the output: add it after the multiplication, not before."),
             (scaled(sums - bias) + y_zero, "the bias is missing."),
             (floored, "a shift cuts off; add half a unit, 2^(shift − 1), before it to round to the nearest."),
+            (cut, "int() and division cut off towards 0; add half a unit and shift, or round to the nearest."),
+            (
+                ((sums * multiplier + 2**shift) >> shift) + y_zero,
+                "half a unit is 2^(shift − 1); you add a whole one.",
+            ),
+            (narrow_product.long() + y_zero, "sums · multiplier overflows an int32: convert the sums to int64 first."),
+            (scaled(short_sums) + y_zero, "the products are added up in int16, which ends at 32,767. Use int32."),
+            (scaled(sums) - y_zero, "0 of the output stands at y_zero: add it, do not subtract it."),
+            (scaled((x.long() + x_zero) @ weight.long().T + bias) + y_zero, "0 stands at x_zero: subtract it."),
+            (scaled(sums - bias) + bias + y_zero, "the bias is in units of the sum: add it before the multiplication."),
+            (scaled(sums.clamp(min=0)) + y_zero, "sums below 0 count as well: there is no ReLU in this layer."),
+            ((scaled(sums) + y_zero).clamp(-128, 127), "those are the ends of int8; the output is uint8, 0 … 255."),
             (sums, _UNSCALED),
             (sums * multiplier + y_zero, _UNSCALED),
         ):
             same = close(got, wrong, relative=0) or close(got, wrong.clamp(0, 255), relative=0)
             require(not same, f"{case}: {hint}")
-        require(False, f"{case} the outputs begin {short(right)}, yours {short(got)}.")
+        row, column = (torch.from_numpy(plain(got)) != right).nonzero()[0].tolist()
+        place = f"output {column} of picture {row}"
+        require(False, f"{case} {place} is {right[row, column]}, not {plain(got)[row, column]:.5g}.")
 
 
 @exercise(title="Bytes of shared weights", points=3, minutes=15)
 def shared_bytes(answer: Callable[[Sequence[int]], Sequence[int]]) -> None:
     """``answer(counts)`` gives the bytes of float32 weights as they are, with indices of one width, and by Huffman."""
     draw = random.Random()
-    cases = [[5, 1, 1, 2], [40, 30, 20, 10, 3], [100, 10, 1]]
+    cases = [[5, 1, 1, 2], [406, 30, 20, 10, 3], [100, 10, 1]]
     cases += [[int(400 * draw.random() ** 4) + 3 for _ in range(draw.choice((7, 12, 20)))] for _ in range(4)]
     names = ("plain", "with indices", "by Huffman")
     for counts in cases:
@@ -252,7 +289,11 @@ def shared_bytes(answer: Callable[[Sequence[int]], Sequence[int]]) -> None:
         in_order = [min(place + 1, values - 1) for place in range(values)]
         unary = -(-int(np.dot(in_order, sorted(counts, reverse=True))) // 8)
         slips = (
-            ((weights, "a float32 number takes 4 bytes."), (4 * values, "each weight is stored, not each value.")),
+            (
+                (weights, "a float32 number takes 4 bytes."),
+                (4 * values, "each weight is stored, not each value."),
+                (32 * weights, "those are bits; 8 of them are a byte."),
+            ),
             (
                 (indices, "the codebook is missing: 4 bytes for each value."),
                 (weights * width + book, "an index has so many bits, and 8 bits are a byte."),
@@ -263,6 +304,15 @@ def shared_bytes(answer: Callable[[Sequence[int]], Sequence[int]]) -> None:
                     math.ceil(weights * math.log2(values) / 8) + book,
                     "an index of one width has a whole number of bits: round log₂ up.",
                 ),
+                (
+                    -(-weights * (width - 1) // 8) + book,
+                    f"{width - 1} bits tell {2 ** (width - 1)} values apart; there are {values}: round log₂ up.",
+                ),
+                (
+                    -(-weights * (width + 1) // 8) + book,
+                    f"indices are 0 … {values - 1}, for which {width} bits do.",
+                ),
+                (indices + values, "a value of the codebook is a float32: 4 bytes."),
             ),
             (
                 (huffman + book, "the table of the code is missing: a byte for the length of each value's code."),
@@ -270,6 +320,9 @@ def shared_bytes(answer: Callable[[Sequence[int]], Sequence[int]]) -> None:
                 (huffman + values, "the codebook is missing."),
                 (coded + book + values, "those are bits; 8 of them are a byte."),
                 (coded / 8 + book + values, "a file has whole bytes: round up."),
+                (coded // 8 + book + values, "the last byte is begun even if it is not full: round up."),
+                (huffman + 2 * values, "a value of the codebook is a float32: 4 bytes."),
+                (huffman + book + 1, "the table has a byte for each value, not one for all."),
                 (
                     math.ceil(weights * entropy_bits(np.array(counts)) / 8) + book + values,
                     "this is the entropy, a limit that codes of whole bits do not reach. Build the code.",
@@ -288,4 +341,9 @@ def shared_bytes(answer: Callable[[Sequence[int]], Sequence[int]]) -> None:
                 continue
             for value, hint in wrong:
                 require(not close(got, value, relative=0), f"{told}: {hint}")
-            require(False, f"{told}.")
+            made_of = {
+                "plain": f"{weights} weights of 4 bytes",
+                "with indices": f"{weights} indices of {width} bits and {values} values of 4 bytes",
+                "by Huffman": f"{coded} bits of code, {values} values of 4 bytes and a table of {values} bytes",
+            }
+            require(False, f"{told}: {made_of[name]}.")

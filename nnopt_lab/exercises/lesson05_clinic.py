@@ -69,6 +69,19 @@ def to_bytes(answer: Callable[[Tensor], tuple[Tensor, float, int]]) -> None:
         told = (
             f"read back as scale · (q − zero_point), weights from {low:.3g} to {high:.3g} are off by up to {error:.3g}"
         )
+        require(
+            error <= allowed or not constant,
+            f"{told}: they are all equal, so max − min is 0. Widen the range to hold 0.",
+        )
+        require(
+            error <= allowed or not close(scale, 1 / 255),
+            f"{told}: a scale of 1/255 takes the range for 0 … 1. Choose it for *these* weights.",
+        )
+        ends = max(high, 0.0) - min(low, 0.0)
+        require(
+            error <= allowed or not any(close(scale, length / 256) for length in (ends, high - low)),
+            f"{told}: between 256 numbers there are 255 steps, so the largest weight stands at 256 and wraps around.",
+        )
         wrapped = error > 0.4 * max(high - low, abs(high))
         for hint, other in (
             ("the zero point has the wrong sign", scale * (integers.double() + zero_point)),
@@ -81,6 +94,11 @@ def to_bytes(answer: Callable[[Tensor], tuple[Tensor, float, int]]) -> None:
             fits = (other - weight).abs().max().item() <= allowed
             require(error <= allowed or not fits, f"{told}: {hint}.")
         require(not wrapped, f"{told}: did numbers wrap around, or were they clipped? A byte holds 0 … 255.")
+        require(
+            error > 2.1 * allowed or error <= allowed,
+            f"{told}; to the nearest of 256 numbers it is at most {allowed:.3g}. A conversion to uint8 cuts off: round "
+            "before it.",
+        )
         require(error <= allowed, f"{told}; 256 numbers over this range allow {allowed:.3g}. Does it use them all?")
 
 
@@ -105,6 +123,8 @@ def size_after(answer: Callable[[Sequence[int], int], Sequence[int]]) -> None:
             not close(parameters, count + shape[0], relative=0),
             f"{told}: scales take bytes, but they are computed from the weights, no parameters of their own.",
         )
+        swapped = close(parameters, packed + scales, relative=0)
+        require(not swapped, f"{told}: return (parameters, bytes), in this order.")
         require(close(parameters, count, relative=0), f"{told}.")
         told = f"{case} takes {packed + scales:,} bytes, not {size}"
         for wrong, hint in (
@@ -116,10 +136,18 @@ def size_after(answer: Callable[[Sequence[int], int], Sequence[int]]) -> None:
             (count * -(-bits // 8) + scales, "packed side by side, a weight takes only its bits, not a whole byte."),
             (packed + 4, "there is one scale for each output channel."),
             (packed + shape[0], "a scale is a float32, 4 bytes."),
+            (packed + 2 * shape[0], "a scale is a float32, 4 bytes."),
+            (packed + 2 * scales, "a symmetric grid has no zero point to store: there are only the scales."),
+            (packed + 4 * count, "there is one scale for each output channel, not for each weight."),
+            (
+                shape[0] * -(-count // shape[0] * bits // 8) + scales,
+                "pack all weights one after the other; only the very last byte may be begun and not full.",
+            ),
             (packed + 4 * shape[1], "the scales belong to the output channels, the first number of the shape."),
         ):
             require(close(size, packed + scales, relative=0) or not close(size, wrong, relative=0), f"{told}: {hint}")
-        require(close(size, packed + scales, relative=0), f"{told}.")
+        made_of = f"{packed:,} bytes of weights and {scales:,} of scales"
+        require(close(size, packed + scales, relative=0), f"{told}: {made_of}.")
         whole = is_whole(parameters) and is_whole(size)
         require(whole, f"{case}: the numbers are right; make both whole numbers, ints.")
 
@@ -162,13 +190,15 @@ def binarize(answer: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
             "your bits fill each byte from the other end; use numpy.packbits as it is.",
         )
         require(
+            np.array_equal(got[real], positive[real]) or not got[real].all(),
+            "all your bits are 1: numpy.packbits takes every number but 0 for a 1, −1 too. Pack weight > 0.",
+        )
+        require(
             np.array_equal(got[real], positive[real]), "your bits do not say which weights are positive, row by row."
         )
         wanted = flat.abs().mean(1)
-        require(
-            alpha.numel() != 1,
-            "you have one alpha for the whole weight; each output channel (a row) has its own size, and gets its own.",
-        )
+        one = "you have one alpha for the whole weight; each output channel (a row) has its own size, and gets its own."
+        require(alpha.numel() != 1, one)
         alpha = alpha.flatten()
         close(alpha, wanted, name="alpha")
         slips = (
@@ -181,6 +211,7 @@ def binarize(answer: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
             ),
             (torch.ones(len(flat)), "±1 is far from the weights: alpha, the mean of |w|, is what comes nearest."),
             (flat.abs().sum(1), "this is the sum of |w|; divide by how many there are."),
+            (flat.abs().mean().expand(len(flat)), one),
         )
         for wrong, hint in slips:
             require(not close(alpha, wrong), hint)
@@ -214,7 +245,8 @@ def share(answer: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> None:
     """``answer(weight, clusters)`` gives (codebook, indices) by k-means; the weight is codebook[indices]."""
     generator = _fresh()
     for shape, clusters in (((20, 30), 4), ((8, 6, 3, 3), 8)):
-        weight = torch.randn(shape, generator=generator)
+        # Without far outliers: next to one, a value of an even start would stand for no weight at all.
+        weight = torch.nn.init.trunc_normal_(torch.empty(shape), generator=generator)
         given, count = weight.clone(), weight.numel()
         result = answer(given, clusters)
         require(torch.equal(given, weight), "the weights that were passed in have changed; make new ones.")

@@ -241,7 +241,8 @@ def draw_repair_steps(
             linewidth=1.2,
         )
         for place, accuracy, end in zip(places, accuracies, high, strict=True):
-            ax.annotate(f"{accuracy:.1%}", (end, place), xytext=(6, 0), textcoords="offset points", va="center")
+            look = {"va": "center", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}}  # over the line
+            ax.annotate(f"{accuracy:.1%}", (end, place), xytext=(6, 0), textcoords="offset points", **look)
         if real is not None:
             ax.axvline(real, color=MUTED, linewidth=1.2, linestyle="--", label=f"real numbers: {real:.1%}", zorder=0)
             ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0)
