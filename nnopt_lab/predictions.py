@@ -26,6 +26,9 @@ class Prediction:
     def __post_init__(self) -> None:
         require_number("tolerance", self.tolerance, above=0)
 
+    def __repr__(self) -> str:
+        return f"guess {self.guess:.4g}, measured {self.measured:.4g}: {self.verdict}"
+
     @property
     def error(self) -> float:
         """Guess minus measured value."""

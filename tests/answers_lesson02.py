@@ -235,12 +235,39 @@ def stop_in_all(losses, *, patience):
     return kept, len(losses)
 
 
+def stop_before_the_last(losses, *, patience):
+    kept = 0
+    for index in range(1, len(losses)):
+        if losses[index] < losses[kept]:
+            kept = index
+        elif index - kept >= patience:
+            return kept, index
+    return kept, len(losses)
+
+
+def stop_counting_the_first(losses, *, patience):
+    best, kept, since = losses[0], 0, 0
+    for index, loss in enumerate(losses):
+        if loss < best:
+            best, kept, since = loss, index, 0
+        else:
+            since += 1
+            if since == patience:
+                return kept, index + 1
+    return kept, len(losses)
+
+
 def plan(rate, size):
     """Return a plan from ``rate(rate, factor)`` and ``size(batch, factor, largest)``."""
     return lambda factors, *, learning_rate, batch_size, largest_batch: (
         [rate(learning_rate, factor) for factor in factors],
         [size(batch_size, factor, largest_batch) for factor in factors],
     )
+
+
+def plan_with_the_whole_factor(factors, *, learning_rate, batch_size, largest_batch):
+    sizes = [min(round(batch_size / factor), largest_batch) for factor in factors]
+    return [learning_rate * (f if size == largest_batch else 1) for f, size in zip(factors, sizes, strict=True)], sizes
 
 
 def fixed(rate, factor):
@@ -325,6 +352,27 @@ WRONG = [
         "your last step reaches the floor",
     ),
     (lesson02.warmup_cosine, schedule(lambda x, p, f: half_cosine(1 - x, p, f)), "rate rises"),
+    (lesson02.warmup_cosine, schedule(lambda x, p, f: half_cosine(2 * x, p, f)), "whole wave"),
+    (lesson02.warmup_cosine, schedule(half_cosine, lambda s, w, p, f: p * (0.1 + 0.9 * s / w)), "section 2.4's"),
+    (lesson02.warmup_cosine, lambda *a, **k: right_schedule(*a, **{**k, "peak": 1.0}), "multiply it by the peak"),
+    (
+        lesson02.warmup_cosine,
+        lambda step, *, total_steps, warmup_steps, peak, floor: (
+            peak * (step + 1) / warmup_steps
+            if step < warmup_steps
+            else half_cosine((step - warmup_steps) / total_steps, peak, floor)
+        ),
+        "only the steps after the warm-up",
+    ),
+    (
+        lesson02.warmup_cosine,
+        lambda step, *, total_steps, warmup_steps, peak, floor: (
+            peak * (step + 1) / warmup_steps
+            if step <= warmup_steps and warmup_steps
+            else half_cosine((step - warmup_steps) / (total_steps - warmup_steps), peak, floor)
+        ),
+        "one step too long; its last",
+    ),
     (lesson02.warmup_cosine, lambda *a, **k: (yield right_schedule(*a, **k)), "type generator"),
     (lesson02.warmup_cosine, lambda step, total, warmup, peak, floor: peak, "unexpected keyword"),
     (lesson02.warmup_cosine, lambda *a, **k: None, "is None"),
@@ -341,6 +389,7 @@ WRONG = [
     (lesson02.scale_linearly, scaling(lambda rate, k: rate * math.floor(k)), "drops what is left over"),
     (lesson02.scale_linearly, lambda b, **k: np.array(right_scaling(b, **k)), "an int"),
     (lesson02.scale_linearly, lambda b, **k: dict(enumerate(right_scaling(b, **k))), "return two numbers"),
+    (lesson02.scale_linearly, lambda b, **k: right_scaling(b, **k)[::-1], "swapped"),
     (lesson02.scale_linearly, lambda b, **k: 0.4, "return two numbers"),
     (lesson02.fit_batch_law, law_over_batch, "not over batch"),
     (lesson02.fit_batch_law, lambda a, b: right_law(a, b)[::-1], "swapped"),
@@ -375,6 +424,11 @@ WRONG = [
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t + r * a(g + d * t)), "uphill"),
     (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t + r * (a(g) + d * t)), "uphill"),
     (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t + r * a(g) - r * d * t), "uphill"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * a(g + d * t / 2)), "cancels the ½"),
+    (lesson02.step_with_decay, decayed_by(None, lambda t, g, a, r, d: t - r * (a(g) + d * t / 2)), "without a ½"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * a(g + d * (t @ t) / 2)), "not the term itself"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * a(g + r * d * t)), "only Adam's direction"),
+    (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: math.nan * a(g)), "not finite"),
     (lesson02.step_with_decay, decays_only_at_first, "after 2 steps theta is"),
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (g + d * t)), "never called"),
     (lesson02.step_with_decay, decayed_by(lambda t, g, a, r, d: t - r * (a(g) + a(d * t))), "2 times"),
@@ -417,6 +471,16 @@ WRONG = [
     (lesson02.stop_early, stop_with(lambda loss, best, before: loss < best, -1), "one evaluation early"),
     (lesson02.stop_early, stop_with(lambda loss, best, before: loss <= best), "not a better one"),
     (lesson02.stop_early, stop_with(lambda loss, best, before: loss < before), "the one before"),
+    (lesson02.stop_early, stop_before_the_last, "where you stop"),
+    (lesson02.stop_early, lambda losses, *, patience: right_stop(losses, patience=1), "first loss that is not lower"),
+    (lesson02.stop_early, stop_counting_the_first, "uses up no patience"),
+    (
+        lesson02.stop_early,
+        lambda losses, *, patience: (
+            right_stop(losses, patience=patience) if right_stop(losses, patience=patience)[1] < len(losses) else None
+        ),
+        "also where the losses end first",
+    ),
     (lesson02.stop_early, stop_in_all, "in a row"),
     (lesson02.stop_early, stop_at_last_of_equals, "keep the first of the two"),
     (
@@ -455,6 +519,8 @@ WRONG = [
         lambda factors, **k: right_plan(list(np.cumprod(factors)), **k),
         "do not multiply them",
     ),
+    (clinic.same_noise, plan_with_the_whole_factor, "only the rest"),
+    (clinic.same_noise, lambda *a, **k: right_plan(*a, **k)[::-1], "swapped"),
     (clinic.same_noise, lambda factors, **k: (part for part in right_plan(factors, **k)), "two lists"),
     (clinic.same_noise, lambda *a, **k: list(zip(*right_plan(*a, **k), strict=True)), "two lists"),
     (clinic.same_noise, lambda *a, **k: tuple(map(iter, right_plan(*a, **k))), "list of rates is of type"),
@@ -481,6 +547,15 @@ WRONG = [
         "starts at 0.1.*half a cosine",
     ),
     (clinic.cosine_rates, lambda *a: right_cosine(*a)[::-1], "starts at 2.*half a cosine"),
+    (clinic.cosine_rates, lambda *a: [a[2] - rate for rate in right_cosine(*a)], "it rises"),
+    (clinic.cosine_rates, lambda epochs, steps, peak: right_cosine(1, steps, peak) * epochs, "again every epoch"),
+    (
+        clinic.cosine_rates,
+        lambda epochs, steps, peak: [
+            peak * math.cos(math.pi * step / epochs / steps / 2) for step in range(epochs * steps)
+        ],
+        "quarter",
+    ),
     (clinic.cosine_rates, lambda *a: [2 * rate for rate in right_cosine(*a)], "starts at 0.2"),
     (
         clinic.cosine_rates,

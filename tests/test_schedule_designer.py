@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 from waiting import LIMIT_S, wait_until
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import ImageData
+from nnopt_lab.plotting.png import encode_png, stack_png
 from nnopt_lab.schedules import SCHEDULES
 from nnopt_lab.training import TrainingSettings
 from nnopt_lab.widgets import ScheduleDesigner, design_schedule
@@ -18,6 +21,10 @@ from nnopt_lab.widgets.run_overlay import MOST_RUNS
 
 def settings(epochs: float = 2.0, learning_rate: float = 0.02) -> TrainingSettings:
     return TrainingSettings(epochs=epochs, batch_size=36, learning_rate=learning_rate, schedule="constant")
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 @pytest.fixture
@@ -118,11 +125,15 @@ def test_another_error_is_told_and_raised_by_wait(tiny_data: ImageData) -> None:
     assert "(failed)" in wrong.summary()
 
 
-def test_the_picture_is_the_schedule_before_the_first_run_and_the_runs_after_it(designer: ScheduleDesigner) -> None:
-    assert designer.picture()[0] == designer.explorer.picture()[0]
+def test_the_picture_is_the_schedule_and_from_the_first_run_on_the_runs_below_it(designer: ScheduleDesigner) -> None:
+    schedule, width, height = designer.picture()
+    assert schedule == designer.explorer.picture()[0]
     assert "press Train" in designer.alt_text()
     designer.wait(LIMIT_S)
-    assert designer.picture()[0] != designer.explorer.picture()[0]
+    both, both_width, both_height = designer.picture()
+    above, whole = pixels(schedule), pixels(both)
+    assert both_width == width and both_height > height
+    assert np.array_equal(whole[: len(above)], above) and len(np.unique(whole[len(above) :])) > 2
 
 
 @pytest.mark.parametrize("count", [1, 12, 2.5])
@@ -134,3 +145,9 @@ def test_the_number_of_knots_is_checked(tiny_data: ImageData, count: object) -> 
 def test_settings_with_a_schedule_of_their_own_are_refused(tiny_data: ImageData) -> None:
     with pytest.raises(ValueError, match="schedule is 'cosine', but it must be 'constant'"):
         design_schedule(tiny_data, settings=TrainingSettings(epochs=1, schedule="cosine"))
+
+
+def test_pictures_of_several_widths_are_not_stacked() -> None:
+    narrow, wide = (encode_png(np.zeros((2, width, 4), dtype=np.uint8)) for width in (3, 5))
+    with pytest.raises(ValueError, match=r"pictures are \[3, 5\] pixels wide"):
+        stack_png(narrow, wide)

@@ -15,6 +15,7 @@ from waiting import LIMIT_S, wait_until
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import ImageData
+from nnopt_lab.predictions import Prediction
 from nnopt_lab.training import Controls, TrainingDiverged, TrainingSettings
 from nnopt_lab.widgets import (
     BackgroundRun,
@@ -421,3 +422,7 @@ def test_the_browser_leaves_the_learning_rate_where_it_is(rate) -> None:
     assert control.value == rate
     steps = (math.log10(rate) - control.min) / control.step
     assert steps == pytest.approx(round(steps), abs=1e-6)
+
+
+def test_a_prediction_prints_what_was_guessed_and_measured() -> None:
+    assert repr(Prediction(16.5, 8.683404, 2.0)) == "guess 16.5, measured 8.683: off"

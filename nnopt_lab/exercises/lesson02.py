@@ -35,10 +35,11 @@ def _shown(value: object) -> str:
 def warmup_cosine(answer: Callable[..., float]) -> None:
     """``answer(step, total_steps=…, warmup_steps=…, peak=…, floor=…)`` gives the learning rate of one step."""
     draw = random.Random()
-    cases = [(100, 10, 0.1, 0.0), (40, 0, 0.3, 0.01), (57, 7, 0.05, 0.002)]
+    cases = [(100, 10, 0.2, 0.0), (40, 0, 0.3, 0.01), (57, 7, 0.05, 0.002)]
     cases += [(draw.randint(30, 90), draw.randint(3, 9), draw.uniform(0.05, 1.0), draw.uniform(1e-3, 0.01))]
     for total, warmup, peak, floor in cases:
-        for step in sorted({0, warmup // 2, max(warmup - 1, 0), warmup, (2 * warmup + total) // 3, total - 1}):
+        later = warmup + 3 * (total - warmup) // 10
+        for step in sorted({0, warmup // 2, max(warmup - 1, 0), warmup, later, total - 1}):
             case = f"step {step} of {total} with warmup_steps={warmup}, peak={peak:.3g}, floor={floor:.2g}"
             try:
                 got = answer(step, total_steps=total, warmup_steps=warmup, peak=peak, floor=floor)
@@ -53,9 +54,19 @@ def warmup_cosine(answer: Callable[..., float]) -> None:
                 (peak * step / max(warmup, 1), "your first step has rate 0 and is lost; count the warm-up from 1."),
                 (floor + height * rise, "the warm-up rises from 0, not from the floor."),
                 (peak * (step + 1) / (warmup + 1), "the last step of the warm-up has the peak already."),
+                (
+                    peak * (0.1 + 0.9 * step / max(warmup, 1)),
+                    "section 2.4's warm-up starts at a tenth of the peak; this one at peak / warmup_steps.",
+                ),
+                (rise, "this is the factor; multiply it by the peak."),
                 (peak, "in the warm-up the rate rises in a straight line and ends at the peak."),
             )
             falling = (
+                (peak * rise, "the warm-up is one step too long; its last step is warmup_steps − 1."),
+                (
+                    floor + height * (1 + math.cos(math.pi * (step - warmup) / total)) / 2,
+                    "the half cosine has only the steps after the warm-up, total_steps − warmup_steps.",
+                ),
                 (
                     floor + height * (1 + math.cos(math.pi * step / total)) / 2,
                     "the cosine begins where the warm-up ends; count its steps from there.",
@@ -72,6 +83,10 @@ def warmup_cosine(answer: Callable[..., float]) -> None:
                 (floor + 2 * height * half_wave, "1 + cos starts at 2; halve it."),
                 (floor + height * (1 - half_wave), "your rate rises: 1 + cos falls, 1 − cos rises."),
                 (floor + height * (1 + math.cos(180 * share)) / 2, "math.cos takes radians: half a turn is π."),
+                (
+                    floor + height * (1 + math.cos(2 * math.pi * share)) / 2,
+                    "a whole wave falls and rises; use half of it.",
+                ),
                 (floor + height * math.cos(math.pi * share / 2), "a quarter of the cosine's wave; use half of it."),
                 (peak - height * share, "a straight line; the cosine falls slowly, then fast, then slowly."),
                 (peak * half_wave, "the floor is missing: the rate ends near it, not near 0."),
@@ -94,6 +109,8 @@ def scale_linearly(answer: Callable[..., tuple[float, int]]) -> None:
         result = answer(batch, base_batch=base, base_rate=rate, pictures=pictures)
         got_rate, got_steps = pair(result, "return two numbers: the learning rate and the steps an epoch.")
         ratio, steps = batch / base, math.ceil(pictures / batch)
+        swapped = close(got_rate, steps) and close(got_steps, rate * ratio)
+        require(not swapped, "the two are swapped: first the learning rate, then the steps an epoch.")
         told = f"from batch {base} at rate {rate:.3g} to batch {batch} the rate is {rate * ratio:.5g},"
         told += f" not {_shown(got_rate)}"
         wrong_rates = (
@@ -167,6 +184,10 @@ _DECAYS: dict[str, Callable[..., Tensor]] = {
     "decoupled": lambda theta, gradient, adam, rate, decay: theta - rate * (adam(gradient) + decay * theta),
     "none": lambda theta, gradient, adam, rate, decay: theta - rate * adam(gradient),
     "twice": lambda theta, gradient, adam, rate, decay: theta - rate * adam(gradient + 2 * decay * theta),
+    "half": lambda theta, gradient, adam, rate, decay: theta - rate * adam(gradient + decay * theta / 2),
+    "half decoupled": lambda theta, gradient, adam, rate, decay: theta - rate * (adam(gradient) + decay * theta / 2),
+    "loss": lambda theta, gradient, adam, rate, decay: theta - rate * adam(gradient + decay * theta.square().sum() / 2),
+    "rate in": lambda theta, gradient, adam, rate, decay: theta - rate * adam(gradient + rate * decay * theta),
     "no rate": lambda theta, gradient, adam, rate, decay: theta - rate * adam(gradient) - decay * theta,
     "grows": lambda theta, gradient, adam, rate, decay: theta - rate * (adam(gradient) - decay * theta),
     "L2 grows": lambda theta, gradient, adam, rate, decay: theta - rate * adam(gradient - decay * theta),
@@ -180,6 +201,10 @@ _DECAYS: dict[str, Callable[..., Tensor]] = {
 }
 _DECAY_HINTS = {
     "none": "the weights do not decay at all; where does decay · theta go?",
+    "half": "the gradient of decay/2 · ‖theta‖² is decay · theta: the square brings a 2 that cancels the ½.",
+    "half decoupled": "the decoupled decay takes off learning_rate · decay · theta, without a ½.",
+    "loss": "Adam needs the gradient of the L2 term, decay · theta, not the term itself.",
+    "rate in": "inside adam(…) the decay is part of the gradient; only Adam's direction is multiplied by the rate.",
     "twice": "the gradient of decay/2 · ‖theta‖² is decay · theta, without a factor of 2.",
     "no rate": "the decay is not multiplied by the learning rate; a schedule would then scale one and not the other.",
     "grows": "the decay has the wrong sign: the weights grow.",
@@ -232,7 +257,9 @@ def _answered(
     require(times == 1, f"{case}: adam(…) is called {times} times in one step, and each call moves its memory.")
     require(torch.equal(theta, before), f"{case}: the theta that was passed in has changed; return a new one.")
     close(result, before, name="your theta")  # ends the check if it is of another kind or shape
-    return torch.as_tensor(result, dtype=torch.float64).detach()
+    after = torch.as_tensor(result, dtype=torch.float64).detach()
+    require(after.isfinite().all(), f"{case}: theta becomes {_row(after)}, which is not finite.")
+    return after
 
 
 def _path(step: Callable[..., Tensor], start: Tensor, gradients: Tensor) -> list[Tensor]:
@@ -268,7 +295,10 @@ def stop_early(answer: Callable[..., tuple[int, int]]) -> None:
     got = []
     for losses, patience in cases:
         result = answer(list(losses), patience=patience)
-        got_kept, got_made = pair(result, "return two numbers: which evaluation is kept, and how many were made.")
+        got_kept, got_made = pair(
+            result,
+            "return two numbers, also where the losses end first: which evaluation is kept, and how many were made.",
+        )
         whole = is_whole(got_kept) and is_whole(got_made)
         require(
             whole, f"you returned {got_kept} and {got_made}; both must be whole numbers, ints: which one, and how many."
@@ -305,6 +335,11 @@ def _stop_in_all(losses: Sequence[float], patience: int) -> tuple[int, int]:
     return losses.index(min(losses[:made])), made
 
 
+def _stop_short(losses: Sequence[float], patience: int) -> tuple[int, int]:
+    kept, made = _stop(losses, patience)
+    return kept, made - (made - 1 - kept >= patience)
+
+
 def _stop_at_last_of_equals(losses: Sequence[float], patience: int) -> tuple[int, int]:
     made = _stop(losses, patience)[1]
     return max(index for index in range(made) if losses[index] == min(losses[:made])), made
@@ -331,6 +366,15 @@ _WRONG_STOPS: tuple[tuple[Callable[[list[float], int], tuple[int, int]], str], .
     (
         lambda losses, patience: (_stop(losses, patience)[0], _stop(losses, patience)[1] - 1),
         "you made one evaluation more: the one at which you stop counts too.",
+    ),
+    (_stop_short, "you made one evaluation more where you stop: the one at which you stop counts too."),
+    (
+        lambda losses, patience: _stop(losses, 1),
+        "you stop at the first loss that is not lower; patience says how many of them in a row are too many.",
+    ),
+    (
+        lambda losses, patience: _stop(losses, patience, lambda loss, best, _: loss < min(best, losses[0])),
+        "the first evaluation is the best so far; it uses up no patience.",
     ),
     (
         lambda losses, patience: _stop(losses, patience + 1),

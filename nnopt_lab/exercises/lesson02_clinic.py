@@ -34,6 +34,8 @@ def same_noise(answer: Callable[..., tuple[Sequence[float], Sequence[int]]]) -> 
         close(got_rates, factors, name="your list of rates")
         close(got_sizes, factors, name="your list of batch sizes")
         rates, sizes = ([float(one) for one in values] for values in (got_rates, got_sizes))  # type: ignore[attr-defined]
+        swapped = min(rates) >= 1 > max(sizes)
+        require(not swapped, "the two are swapped: first the rates, then the batch sizes.")
         require(all(size >= 1 for size in sizes), f"{short(sizes)} as batch sizes: a batch has at least one picture.")
         case = f"for factors {[round(one, 3) for one in factors]}, batch_size={batch}, largest_batch={largest}"
         noise = [one / size / (rate / batch) for one, size in zip(rates, sizes, strict=True)]
@@ -82,6 +84,9 @@ def _wrong_plans(
     if grown != capped:
         yield fixed, grown, "The batch grows beyond largest_batch; stop there, and let the rate fall from then on."
         yield fixed, capped, "The batch is at largest_batch and can grow no more: from there on the rate has to fall."
+        decayed_late = [rate * (factor if size > largest else 1) for factor, size in zip(factors, grown, strict=True)]
+        hint = "Where the batch is at largest_batch it has done its part already: let the rate do only the rest."
+        yield decayed_late, capped, hint
     chain = list(itertools.accumulate(factors, operator.mul))
     if chain != factors:
         chained = [min(batch / factor, largest) for factor in chain]
@@ -116,6 +121,14 @@ def cosine_rates(answer: Callable[..., Sequence[float]]) -> None:
             not close(got, _half_cosine(peak, [step // steps / total for step in range(total)])),
             f"{case}: the schedule is told its length in steps and moved once an epoch. Use one unit for both.",
         )
+        waves = (
+            ([step % steps / steps for step in range(total)], "it starts again every epoch; use one wave for the run."),
+            ([1 - step / total for step in range(total)], "it rises; 1 + cos falls, 1 − cos rises."),
+        )
+        for progress, hint in waves:
+            require(not close(got, _half_cosine(peak, progress)), f"{case}: {hint}")
+        quarter = [peak * math.cos(math.pi / 2 * step / total) for step in range(total)]
+        require(not close(got, quarter), f"{case}, but this is a quarter of the cosine's wave; use half of it.")
         idle = [[(step // steps + shift) / (epochs - 1 + shift) for step in range(total)] for shift in (0, 1)]
         require(
             not any(close(got, _half_cosine(peak, progress)) for progress in idle),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 try:
     from isal.isal_zlib import compress
@@ -40,6 +42,21 @@ def encode_png(pixels: np.ndarray) -> bytes:
     rows[:, 1:] = pixels.reshape(height, 4 * width)
     header = struct.pack(">IIBBBBB", width, height, *_RGBA_8_BIT)
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", compress(rows, 1)) + _chunk(b"IEND", b"")
+
+
+def stack_png(*pictures: bytes) -> bytes:
+    """Return one PNG of several, one below the other.
+
+    Raises
+    ------
+    ValueError
+        If they are not of one width.
+    """
+    layers = [np.asarray(Image.open(io.BytesIO(picture)).convert("RGBA")) for picture in pictures]
+    widths = [layer.shape[1] for layer in layers]
+    if len(set(widths)) != 1:
+        raise ValueError(f"pictures are {widths} pixels wide, but they must be of one width.")
+    return encode_png(np.concatenate(layers))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -14,6 +14,7 @@ from nnopt_lab import models
 from nnopt_lab.arguments import require_integer
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.plotting import schedules as drawing
+from nnopt_lab.plotting.png import stack_png
 from nnopt_lab.schedules import SCHEDULES, Schedule, area, knots
 from nnopt_lab.training import Controls, StepRecord, TrainingDiverged, TrainingSettings, drive, fit
 from nnopt_lab.widgets import background, cells
@@ -181,8 +182,12 @@ class ScheduleDesigner(Displayed):
         self.stop()
 
     def picture(self) -> tuple[bytes, int, int]:
-        """Return the runs' picture, or before the first run that of the schedule, with its size in layout pixels."""
-        return (self._overlay.live if self.runs else self.explorer.figure).picture()
+        """Return the schedule's picture, from the first run on with that of the runs below it, and its size."""
+        curve, width, height = self.explorer.figure.picture()
+        if not self.runs:
+            return curve, width, height
+        runs, _, runs_height = self._overlay.live.picture()
+        return stack_png(curve, runs), width, height + runs_height
 
     def alt_text(self) -> str:
         """Return the schedule, and how the runs stand, in words."""
