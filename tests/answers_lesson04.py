@@ -102,8 +102,32 @@ def removal_in_a_copy(conv, norm, linear, kept):
     return [conv, norm, linear]
 
 
+def step_with_zero_grad_at_its_end(weights, masks, optimizer, loss_of):
+    loss_of().backward()
+    optimizer.step()
+    lesson04._multiply(weights, masks)
+    optimizer.zero_grad()
+
+
+def step_with_masked_momentum(weights, masks, optimizer, loss_of):
+    optimizer.zero_grad()
+    loss_of().backward()
+    for weight, mask in zip(weights, masks, strict=True):
+        weight.grad *= mask
+        optimizer.state[weight]["momentum_buffer"] *= mask
+    optimizer.step()
+
+
+def removal_with_padding_same(conv, norm, linear, kept):
+    small_conv, small_norm, small_linear = right_removal(conv, norm, linear, kept)
+    other = nn.Conv2d(conv.in_channels, len(kept), conv.kernel_size, padding="same")
+    other.load_state_dict(small_conv.state_dict())
+    return other, small_norm, small_linear
+
+
 OTHER_RIGHT_ANSWERS = {
     "mask in NumPy": (lesson04.magnitude_mask, mask_in_numpy),
+    "mask in lists": (lesson04.magnitude_mask, lambda w, r: right_mask(w**2, r).tolist()),
     "mask by torch": (lesson04.magnitude_mask, mask_by_torch),
     "cubic in NumPy": (
         lesson04.cubic_sparsity,
@@ -112,9 +136,17 @@ OTHER_RIGHT_ANSWERS = {
         ),
     ),
     "step with everything masked": (lesson04.fine_tune_step, step_with_everything_masked),
+    "step with zero_grad at its end": (lesson04.fine_tune_step, step_with_zero_grad_at_its_end),
+    "step with masked momentum": (lesson04.fine_tune_step, step_with_masked_momentum),
     "bytes in a list": (lesson04.storage_bytes, lambda *a, **k: list(right_bytes(*a, **k))),
     "bytes in an array": (lesson04.storage_bytes, lambda *a, **k: np.array(right_bytes(*a, **k))),
     "removal in a copy": (lesson04.remove_channels, removal_in_a_copy),
+    "removal with padding same": (lesson04.remove_channels, removal_with_padding_same),
+    "removal in float64": (
+        lesson04.remove_channels,
+        lambda *given: tuple(layer.double() for layer in right_removal(*given)),
+    ),
+    "removal as a Sequential": (lesson04.remove_channels, lambda *given: nn.Sequential(*right_removal(*given))),
 }
 
 
@@ -162,6 +194,29 @@ def bytes_as(dense=None, bitmap=None, csr=None):
         return tuple(one(*given) if one else two for one, two in zip((dense, bitmap, csr), right, strict=True))
 
     return count
+
+
+def rebinding_step(weights, masks, optimizer, loss_of):
+    lesson04._plain_step(weights, masks, optimizer, loss_of)
+    for weight, mask in zip(weights, masks, strict=True):
+        weight = weight * mask
+
+
+def first_tensor_only(weights, masks, optimizer, loss_of):
+    lesson04._plain_step(weights, masks, optimizer, loss_of)
+    lesson04._multiply(weights[:1], masks[:1])
+
+
+def masks_made_anew(weights, masks, optimizer, loss_of):
+    lesson04._plain_step(weights, masks, optimizer, loss_of)
+    rates = [1 - mask.float().mean().item() for mask in masks]
+    lesson04._multiply(weights, [right_mask(w.detach(), rate) for w, rate in zip(weights, rates, strict=True)])
+
+
+def without_padding(small, conv, norm, linear, kept):
+    other = nn.Conv2d(conv.in_channels, len(kept), conv.kernel_size)
+    other.load_state_dict(small[0].state_dict())
+    small[0] = other
 
 
 def replacing_step(weights, masks, optimizer, loss_of):
@@ -244,6 +299,7 @@ WRONG = [
         lambda w, r: torch.stack([right_mask(row, r) for row in w]) if w.ndim == 2 and r == 0.81 else right_mask(w, r),
         "each row alone",
     ),
+    (lesson04.magnitude_mask, lambda w, r: torch.stack([right_mask(row, r) for row in w]), "each row alone"),
     (lesson04.magnitude_mask, lambda w, r: torch.ones_like(w, dtype=torch.bool), "yours removes 0"),
     (lesson04.magnitude_mask, lambda w, r: None, "is None"),
     (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: f + (i - f) * (1 - x) ** 3, clip=False), "clip the share"),
@@ -253,11 +309,23 @@ WRONG = [
     (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: f - f * (1 - x) ** 3), "not at 0"),
     (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: f + (i - f) * (1 - x) ** 2), "this is a square"),
     (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: f + (i - f) * (1 - p) ** 3), "from begin to end"),
+    (
+        lesson04.cubic_sparsity,
+        lambda p, *, initial, final, begin, end: right_cubic(
+            p, initial=initial, final=final, begin=begin, end=begin + end
+        ),
+        "end − begin",
+    ),
+    (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: f - (i - f) * (1 - x) ** 3), "look at a sign"),
+    (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: 100 * (f + (i - f) * (1 - x) ** 3)), "not a percentage"),
     (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: 0.5), "not 0.5"),
     (lesson04.cubic_sparsity, cubic(lambda x, i, f, p: [f]), "shape"),
     (lesson04.fine_tune_step, lambda *_: None, "nothing was trained"),
     (lesson04.fine_tune_step, lambda weights, masks, *_: lesson04._multiply(weights, masks), "nothing was trained"),
-    (lesson04.fine_tune_step, lesson04._plain_step, "Where are the masks"),
+    (lesson04.fine_tune_step, lesson04._plain_step, "Apply the masks"),
+    (lesson04.fine_tune_step, rebinding_step, "in place: weight = weight"),
+    (lesson04.fine_tune_step, first_tensor_only, "by tensor"),
+    (lesson04.fine_tune_step, masks_made_anew, "no longer 0"),
     (lesson04.fine_tune_step, lesson04._gradient_step, "Mask the weights"),
     (lesson04.fine_tune_step, lesson04._mask_then_step, "Put them after it"),
     (lesson04.fine_tune_step, lesson04._inverted_step, "True means kept"),
@@ -283,6 +351,11 @@ WRONG = [
     (lesson04.storage_bytes, bytes_as(csr=lambda r, c, k, i, p: i * k + (r + 1) * p), "values themselves"),
     (lesson04.storage_bytes, bytes_as(csr=lambda r, c, k, i, p: 4 * k + (k + r + 1) * i), "width of their own"),
     (lesson04.storage_bytes, bytes_as(csr=lambda r, c, k, i, p: 4 * k + (k + r + 1) * 4), "not 4 bytes"),
+    (lesson04.storage_bytes, bytes_as(bitmap=lambda r, c, k, i, p: r * ((c + 7) // 8) + 4 * k), "not row by row"),
+    (lesson04.storage_bytes, bytes_as(bitmap=lambda r, c, k, i, p: r * c // 8 + 1 + 4 * k), "a byte more only"),
+    (lesson04.storage_bytes, bytes_as(csr=lambda r, c, k, i, p: k * (4 + i) + (c + 1) * p), "not a column"),
+    (lesson04.storage_bytes, bytes_as(csr=lambda r, c, k, i, p: 4 * k + (r * c - k) * i + (r + 1) * p), "those kept"),
+    (lesson04.storage_bytes, lambda *a, **k: right_bytes(*a, **k)[::-1], "the order is"),
     (lesson04.storage_bytes, lambda *a, **k: 100, "shape"),
     (lesson04.storage_bytes, lambda *a, **k: tuple(map(float, right_bytes(*a, **k))), "a whole number"),
     (lesson04.remove_channels, zeroed, "is a mask"),
@@ -292,6 +365,7 @@ WRONG = [
     (lesson04.remove_channels, lambda conv, norm, linear, kept: conv, "three layers"),
     (lesson04.remove_channels, lambda conv, norm, linear, kept: (norm, conv, linear), "return a new Conv2d"),
     (lesson04.remove_channels, removal(one_column_each), "each channel is 4 × 4 = 16 columns"),
+    (lesson04.remove_channels, removal(without_padding), "maps of 2 × 2 pixels"),
     (lesson04.remove_channels, removal(first_columns), "the first columns"),
     (lesson04.remove_channels, removal(columns_by_pixel), "channel after channel"),
     (lesson04.remove_channels, removal(lambda small, *_: none(small[0].bias.zero_())), "convolution's bias"),

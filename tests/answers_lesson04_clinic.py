@@ -157,6 +157,18 @@ def global_doubled(model, rate):
         layers_of(model)[1].weight.mul_(2)
 
 
+def places_in_a_matrix(weight, places):
+    kept, columns = torch.zeros_like(weight), weight.shape[1]
+    for place in places.tolist():
+        kept[place // columns, place % columns] = weight[place // columns, place % columns]
+    return kept
+
+
+def one_of_four(weight):
+    groups = weight.reshape(-1, 4)
+    return groups.scatter(1, groups.abs().argsort(dim=1)[:, :3], 0.0).reshape(weight.shape)
+
+
 def random_half(weight):
     return weight * (torch.rand(weight.shape) < 0.5)
 
@@ -243,11 +255,22 @@ WRONG = [
     (lesson04_clinic.prune_by_threshold, lambda w, t: torch.nn.functional.softshrink(w, t), "soft thresholding"),
     (lesson04_clinic.prune_by_threshold, lambda w, t: w.mul_(w.abs() > t), "have changed"),
     (lesson04_clinic.prune_by_threshold, lambda w, t: w, "the right weights"),
+    (lesson04_clinic.prune_by_threshold, lambda w, t: w * ((w > t) & (w < -t)), "nothing is left"),
+    (lesson04_clinic.prune_by_threshold, lambda w, t: w * (w > -t), "large negative ones go"),
+    (lesson04_clinic.prune_by_threshold, lambda w, t: w.clip(-t, t), "cut down"),
+    (lesson04_clinic.prune_by_threshold, lambda w, t: w * (w**2 >= t), "compares w²"),
+    (
+        lesson04_clinic.prune_by_threshold,
+        lambda w, t: w * (w.abs() >= torch.quantile(w.abs(), min(t, 1))),
+        "the share that goes",
+    ),
     (
         lesson04_clinic.keep_at,
         lambda w, places: torch.zeros_like(w).index_copy(0, places, w[places]),
         "picks whole rows",
     ),
+    (lesson04_clinic.keep_at, places_in_a_matrix, "made for a matrix"),
+    (lesson04_clinic.keep_at, lambda w, places: (right_places(w, places) != 0).float(), "this is the mask"),
     (lesson04_clinic.keep_at, lambda w, places: w.flatten()[places], "where they stood"),
     (lesson04_clinic.keep_at, lambda w, places: right_places(w, places).flatten(), "bring back the shape"),
     (lesson04_clinic.keep_at, lambda w, places: w - right_places(w, places), "that should stay"),
@@ -256,6 +279,8 @@ WRONG = [
     (lesson04_clinic.two_of_four, random_half, "by chance"),
     (lesson04_clinic.two_of_four, two_by_chance, "by chance"),
     (lesson04_clinic.two_of_four, half_of_all, "uneven"),
+    (lesson04_clinic.two_of_four, one_of_four, "not 1"),
+    (lesson04_clinic.two_of_four, lambda w: right_two_of_four(w) != 0, "this is the mask"),
     (lesson04_clinic.two_of_four, four_in_a_column, "in a column"),
     (lesson04_clinic.two_of_four, signed_two, "large negative weights go"),
     (lesson04_clinic.two_of_four, smallest_two, "two smallest"),
@@ -280,7 +305,12 @@ WRONG = [
     (
         lesson04_clinic.remove_idle_neurons,
         lambda *given: (right_neurons(*given)[0], right_neurons(*given)[1], given[2]),
-        "no neuron is gone",
+        "outgoing still has .* part of it goes too",
+    ),
+    (
+        lesson04_clinic.remove_idle_neurons,
+        lambda *given: (right_neurons(*given)[0], given[1], right_neurons(*given)[2]),
+        "bias still has .* part of it goes too",
     ),
     (lesson04_clinic.remove_idle_neurons, lambda *given: right_neurons(*given)[:2], "three tensors"),
     (lesson04_clinic.remove_idle_neurons, neurons_in_place, "have changed"),
@@ -302,6 +332,10 @@ WRONG = [
     (lesson04_clinic.pack_bitmap, lambda w: (right_pack(w)[0], w[w != 0].double()), "keep float32"),
     (lesson04_clinic.pack_bitmap, lambda w: (right_pack(w)[0][:-1], w[w != 0]), "bits fill"),
     (lesson04_clinic.pack_bitmap, lambda w: (right_pack(w)[0], w[w > 0]), "bits are 1"),
+    (lesson04_clinic.pack_bitmap, lambda w: (np.packbits((w > 0).numpy()), w[w != 0]), "is positive"),
+    (lesson04_clinic.pack_bitmap, lambda w: (np.packbits((w != 0).numpy(), axis=-1), w[w != 0]), "without axis"),
+    (lesson04_clinic.pack_bitmap, lambda w: (right_pack(w)[0], w[w != 0].abs()), "lost their signs"),
+    (lesson04_clinic.pack_bitmap, lambda w: right_pack(w)[::-1], "bits come first"),
     (lesson04_clinic.pack_bitmap, lambda w: right_pack(w)[0], "return two things"),
     (lesson04_clinic.pack_bitmap, lambda w: (b"bits", w), "of type bytes"),
 ]

@@ -50,11 +50,11 @@ def magnitude_mask(answer: Callable[[Tensor, float], Tensor]) -> None:
             f"of the weights {weight.flatten().tolist()} yours removes {removed}, not {gone}: four magnitudes are "
             "equal, and a threshold takes all of them or none. Choose by rank instead.",
         )
+        rows = torch.stack([_largest(row.abs(), row.numel() - round(rate * row.numel())) for row in weight])
+        alone = torch.equal(values, rows) and not torch.equal(rows, right)
+        require(not alone, f"{case}: you pruned each row alone; compare all weights together.")
         kept_so_many = removed == count - gone and removed != gone
         require(not kept_so_many, f"{case}; yours removes {removed}: the rate is the share that goes, not that stays.")
-        if weight.ndim == 2 and rate == 0.81:
-            rows = torch.stack([_largest(row.abs(), len(row) - round(rate * len(row))) for row in weight])
-            require(not torch.equal(values, rows), f"{case}: you pruned each row alone; compare all weights together.")
         require(abs(removed - gone) != 1, f"{case}; yours removes {removed}: round(rate · n), to the nearest.")
         require(removed == gone, f"{case}; yours removes {removed}.")
         too_large = gone > 0 and bool(weight.abs()[~values].max() > weight.abs()[values].min())
@@ -96,6 +96,15 @@ def cubic_sparsity(answer: Callable[..., float]) -> None:
                     final + (initial - final) * (1 - min(max(progress, 0.0), 1.0)) ** 3,
                     "the share counts from begin to end, not from 0 to 1.",
                 ),
+                (
+                    final + (initial - final) * (1 - min(max((progress - begin) / end, 0.0), 1.0)) ** 3,
+                    "divide by how long the pruning lasts: end − begin.",
+                ),
+                (
+                    final - (initial - final) * (1 - share) ** 3,
+                    "it begins at the initial sparsity: look at a sign.",
+                ),
+                (100 * right, "a sparsity is a share from 0 to 1, not a percentage."),
             )
             if not close(got, right):
                 for wrong, hint in slips:
@@ -110,7 +119,8 @@ def fine_tune_step(answer: Callable[..., object]) -> None:
     start = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((6, 4), (3, 6))]
     inputs = torch.randn(20, 4, generator=generator, dtype=torch.float64)
     targets = torch.randn(20, 3, generator=generator, dtype=torch.float64)
-    masks = [_largest(weight.abs(), weight.numel() // 3) for weight in start]
+    # The smallest are kept, so that masks made anew by magnitude show.
+    masks = [_largest(-weight.abs(), weight.numel() // 3) for weight in start]
 
     def path(step: Callable[..., object], steps: int) -> list[list[Tensor]]:
         weights = [nn.Parameter(weight.clone()) for weight in start]
@@ -125,6 +135,7 @@ def fine_tune_step(answer: Callable[..., object]) -> None:
         with torch.no_grad():
             for weight, mask in zip(weights, masks, strict=True):
                 weight.mul_(mask)
+        optimizer.zero_grad()  # so that a step that does it at its end is right too
         reached = []
         for _ in range(steps):
             step(held, [mask.clone() for mask in masks], optimizer, loss_of)
@@ -137,12 +148,13 @@ def fine_tune_step(answer: Callable[..., object]) -> None:
 
     got = path(answer, 3)
     wanted = path(_masked_step, 3)
-    alive = sum(int((weight[~mask] != 0).sum()) for weight, mask in zip(got[0], masks, strict=True))
+    by_tensor = [int((weight[~mask] != 0).sum()) for weight, mask in zip(got[0], masks, strict=True)]
+    alive = sum(by_tensor)
     gone = sum(int((~mask).sum()) for mask in masks)
     for slip, hint in _STEP_SLIPS:
         told = f"after one step, {alive} of {gone} removed weights are no longer 0" if alive else "the zeros stay"
         require(not _same(got, path(slip, 3)), f"{told}: {hint}")
-    require(alive == 0, f"after one step, {alive} of {gone} removed weights are no longer 0.")
+    require(alive == 0, f"after one step, {alive} of {gone} removed weights are no longer 0; by tensor: {by_tensor}.")
     require(
         _same(got[:1], wanted[:1]), "the removed weights stay 0, but the kept ones moved elsewhere than they should."
     )
@@ -215,7 +227,11 @@ _STEP_SLIPS: tuple[tuple[Callable[..., None], str], ...] = (
         lambda weights, masks, *_: _multiply(weights, masks),
         "nothing was trained: the kept weights have not moved.",
     ),
-    (_plain_step, "a removed weight has a gradient like any other, and the step moves it. Where are the masks?"),
+    (
+        _plain_step,
+        "a removed weight has a gradient like any other, and the step moves it. Apply the masks after it, and in "
+        "place: weight = weight * mask makes a new tensor, and the network keeps the old one.",
+    ),
     (_mask_then_step, "the masks come before the step, which then moves what they removed. Put them after it."),
     (
         _gradient_step,
@@ -252,9 +268,13 @@ def storage_bytes(answer: Callable[..., Sequence[int]]) -> None:
                 (cells / 8 + values, "a file has whole bytes: round the bits up to the next byte."),
                 (cells // 8 + values, "the last byte is begun even if it is not full: round up."),
                 (bits + 4 * cells, "only the values that are kept are stored."),
+                (rows * -(-columns // 8) + values, "the bits go on through the whole matrix, not row by row."),
+                (cells // 8 + 1 + values, "a byte more only where the last 8 bits are not full."),
             ),
             (
                 (values + index_bytes * kept, "the row pointers are missing: they say where each row begins."),
+                (values + index_bytes * kept + pointer_bytes * (columns + 1), "one pointer a row, not a column."),
+                (values + index_bytes * (cells - kept) + pointer_bytes * (rows + 1), "the indices are of those kept."),
                 (right[2] - pointer_bytes, "rows + 1 pointers: the last one says where the last row ends."),
                 (
                     values + 2 * index_bytes * kept,
@@ -267,6 +287,9 @@ def storage_bytes(answer: Callable[..., Sequence[int]]) -> None:
             ),
         )
         case = f"{rows} × {columns} with {kept} weights kept, index_bytes={index_bytes}, pointer_bytes={pointer_bytes}"
+        if len(set(right)) == 3 and not close(result, right, relative=0):
+            swapped = close(sorted(float(one) for one in result), sorted(right), relative=0)
+            require(not swapped, f"{case}: the three numbers are right; the order is dense, bitmap, CSR.")
         for name, got, wanted, wrong in zip(names, result, right, slips, strict=True):
             told = f"{case}: {name} takes {wanted:,} bytes, not {got}"
             if close(got, wanted, relative=0):
@@ -293,7 +316,7 @@ def remove_channels(answer: Callable[..., Sequence[nn.Module]]) -> None:
     result = answer(*layers, list(kept))
     unchanged = all(torch.equal(a, b) for one, two in zip(layers, before, strict=True) for a, b in _tensors(one, two))
     require(unchanged, "the layers that were passed in have changed; build new ones.")
-    three = isinstance(result, list | tuple) and len(result) == 3
+    three = isinstance(result, list | tuple | nn.Sequential | nn.ModuleList) and len(result) == 3
     require(three, "return three layers: the convolution, the batch norm and the linear layer.")
     small_conv, small_norm, small_linear = result
     for got, layer in zip(result, layers, strict=True):
@@ -323,7 +346,13 @@ def remove_channels(answer: Callable[..., Sequence[nn.Module]]) -> None:
     require(
         close(small_conv.bias, conv.bias[kept]), "the convolution's bias belongs to its channels too: take those kept."
     )
-    require(small_conv.padding == conv.padding, "the new convolution has another padding.")
+    images = images.to(small_conv.weight.dtype)
+    map_shape = tuple(small_conv(images).shape[2:])
+    require(
+        map_shape == (4, 4),
+        f"the new convolution makes maps of {map_shape[0]} × {map_shape[1]} pixels out of 4 × 4; "
+        "give it the padding and stride of the old one.",
+    )
     for name, hint in (
         ("running_mean", "each channel of the batch norm has its own running mean; take those kept."),
         ("running_var", "each channel of the batch norm has its own running variance; take those kept."),
@@ -347,12 +376,11 @@ def remove_channels(answer: Callable[..., Sequence[nn.Module]]) -> None:
     require(small_linear.bias is not None, "the linear layer has lost its bias.")
     require(close(small_linear.bias, linear.bias), "the linear layer's bias belongs to its outputs, which all stay.")
     with torch.no_grad():
-        modes = (small_conv, small_norm.eval(), small_linear, conv, norm.eval())
-        maps = modes[4](conv(images)).relu()
+        maps = norm.eval()(conv(images.float())).relu()
         maps[:, dropped] = 0
-        small = modes[2](small_norm(small_conv(images)).relu().flatten(1))
+        small = small_linear(small_norm.eval()(small_conv(images)).relu().flatten(1))
         same = close(small, linear(maps.flatten(1)), absolute=1e-5)
-    require(same, "every tensor is right, but the outputs differ: look at stride, padding and eps of the new layers.")
+    require(same, "every tensor is right, but the outputs differ: look at the padding and eps of the new layers.")
 
 
 def _tensors(one: nn.Module, two: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -104,13 +104,32 @@ def prune_by_threshold(answer: Callable[[Tensor, float], Tensor]) -> None:
             (right.abs(), f"{case} the signs are lost: the mask looks at |w|, the weights stay as they are."),
             ((weight.abs() >= threshold).float(), "this is the mask; multiply the weights by it."),
             (
+                torch.zeros_like(weight),
+                f"{case} nothing is left, though {int((right != 0).sum())} weights are as large.",
+            ),
+            (
+                weight * (weight > -threshold),
+                f"{case} the small weights stay, and large negative ones go. Compare |w| with the threshold.",
+            ),
+            (
+                weight.clamp(-threshold, threshold),
+                f"{case} large weights are cut down to it; they should stay as they are.",
+            ),
+            (weight * (weight**2 >= threshold), "this compares w² with the threshold; compare |w|."),
+            (
+                weight * (weight.abs() >= weight.abs().flatten().quantile(min(threshold, 1.0))),
+                "the threshold is compared with |w| itself; it is not the share that goes.",
+            ),
+            (
                 weight.sign() * (weight.abs() - threshold).clamp_min(0),
                 f"{case} the weights that stay have shrunk: this is soft thresholding. Keep their values.",
             ),
         )
+        if close(got, right):
+            continue
         for wrong, hint in slips:
             require(not close(got, wrong), hint)
-        require(close(got, right), f"{case} the right weights are 0 where |w| is below it, and unchanged elsewhere.")
+        require(False, f"{case} the right weights are 0 where |w| is below it, and unchanged elsewhere.")
 
 
 @exercise(title="Clinic: a matrix that falls apart", points=1, minutes=5)
@@ -126,6 +145,11 @@ def keep_at(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         try:
             got = answer(given, places.clone())
         except IndexError as error:
+            require(
+                len(shape) == 2,
+                f"{case} your code raised IndexError ({error}): it is made for a matrix, and this is a convolution's "
+                "weight. Flatten first, and bring the shape back afterwards.",
+            )
             require(
                 False,
                 f"{case} your code raised IndexError ({error}): weight[places] picks whole rows, and there are only "
@@ -145,6 +169,8 @@ def keep_at(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         flat[places] = weight.flatten()[places]
         rest = weight - flat.reshape(shape)
         require(not close(got, rest), f"{case} you zeroed the places that should stay.")
+        mask = torch.zeros(count).index_fill(0, places, 1.0).reshape(shape)
+        require(not close(got, mask), "this is the mask; multiply the weights by it.")
         require(close(got, flat.reshape(shape)), f"{case} other weights are kept than those at the places.")
 
 
@@ -178,9 +204,14 @@ def two_of_four(answer: Callable[[Tensor], Tensor]) -> None:
         kept = (values != 0).reshape(-1, 4).sum(1)
         require(
             bool((kept <= 2).all()),
-            f"a group of four holds {int(kept.max())} weights: ranked over the whole matrix, groups come out uneven, "
-            "and the hardware cannot use it. Take two of each four.",
+            f"four neighbors in a row hold {int(kept.max())} weights, and the hardware cannot use that. (Ranked over a "
+            "whole row or matrix, the fours come out uneven.) Take two of each four.",
         )
+        require(
+            bool((kept == 2).all()),
+            f"keep two of four neighbors in a row, not {int(kept.min())}: {told}.",
+        )
+        require(not close(got, right != 0), "this is the mask; multiply the weights by it.")
         signed = torch.zeros_like(groups, dtype=torch.bool).scatter(1, groups.topk(2, dim=1).indices, True)
         require(
             close(right, (groups * signed).reshape(shape)) or not close(got, (groups * signed).reshape(shape)),
@@ -212,6 +243,12 @@ def remove_idle_neurons(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) ->
         case = f"with {hidden} hidden neurons of which {count} should go"
         for name, got, whole, shape in zip(("incoming", "bias", "outgoing"), result, before, shapes, strict=False):
             if isinstance(got, Tensor | np.ndarray) and got.shape == whole.shape:
+                gone = name != "incoming"  # whose rows have gone already
+                require(
+                    not gone,
+                    f"{case}, {name} still has shape {tuple(whole.shape)}: the removed neurons' part of it goes too. "
+                    f"{name} should have shape {shape}.",
+                )
                 zeros = int((torch.as_tensor(got) == 0).sum())
                 require(
                     False,
@@ -263,6 +300,8 @@ def pack_bitmap(answer: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
             )
         bits, values = pair(result, "return two things: the packed bits and the values that are kept.")
         bits, values = _array("bits", bits), _array("values", values)
+        swapped = bits.dtype == np.float32 and values.dtype == np.uint8
+        require(not swapped, "the bits come first, then the values.")
         room = f"{case}: your two parts take {_bytes(bits) + _bytes(values):,} bytes, the dense matrix {dense:,}"
         require(
             values.size != weight.numel(),
@@ -280,11 +319,15 @@ def pack_bitmap(answer: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
             bits.dtype == np.uint8, f"bits should be bytes (uint8), as numpy.packbits gives them, not {bits.dtype}."
         )
         expected = np.packbits(mask.flatten().numpy())
+        by_row = bits.size == np.packbits(mask.numpy(), axis=-1).size != expected.size
+        require(not by_row, "each row begins a new byte; pack the bits of the whole weight at once, without axis.")
         require(bits.size == expected.size, f"bits has {bits.size} bytes; {weight.numel()} bits fill {expected.size}.")
         flipped = np.array_equal(bits.ravel(), np.packbits(~mask.flatten().numpy()))
         require(not flipped, "your bits are 1 where a weight is 0; they should mark those that are kept.")
         little = np.array_equal(bits.ravel(), np.packbits(mask.flatten().numpy(), bitorder="little"))
         require(not little, "your bits fill each byte from the other end; use numpy.packbits as it is.")
+        positive = np.array_equal(bits.ravel(), np.packbits((weight > 0).numpy()))
+        require(not positive, "your bits are 1 where a weight is positive; negative ones are kept too.")
         require(np.array_equal(bits.ravel(), expected), "your bits do not mark the weights that are not 0, row by row.")
         require(
             values.dtype == np.float32, f"the values are {values.dtype}; keep float32, or the sizes are not comparable."
@@ -293,7 +336,9 @@ def pack_bitmap(answer: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         right_count = values.size == kept
         require(right_count, f"there are {values.size} values, but {kept} bits are 1.")
         restored[np.unpackbits(bits.ravel(), count=weight.numel()).astype(bool)] = values.ravel()
-        same = np.array_equal(restored.reshape(shape), given.numpy())
+        restored = restored.reshape(shape)
+        same = np.array_equal(restored, given.numpy())
+        require(same or not np.array_equal(restored, given.abs().numpy()), "the values have lost their signs.")
         require(same, "unpacked, the values stand at other places: store them in the order of the bits, row by row.")
 
 
