@@ -61,6 +61,22 @@ def softened_in_numpy(logits, temperature):
     return tuple(part.numpy() for part in right_soften(logits.double(), temperature))
 
 
+def softened_in_lists(logits, temperature):
+    rows = [[math.exp((value - max(row)) / temperature) for value in row] for row in logits.tolist()]
+    shares = [[value / sum(row) for value in row] for row in rows]
+    return shares, [-sum(p * math.log2(p) for p in row if p > 0) for row in shares]
+
+
+def gradient_by_differences(student, teacher, temperature):
+    student, teacher, gradient = student.double(), teacher.double(), np.zeros(student.shape)
+    for place in np.ndindex(*student.shape):
+        step = torch.zeros_like(student)
+        step[place] = 1e-5
+        ahead, behind = soft(student + step, teacher, temperature), soft(student - step, teacher, temperature)
+        gradient[place] = (ahead - behind).item() / 2e-5
+    return gradient
+
+
 def gradient_by_autograd(student, teacher, temperature):
     student.requires_grad_()
     return torch.autograd.grad(soft(student, teacher, temperature), student)[0]
@@ -94,6 +110,14 @@ OTHER_RIGHT_ANSWERS = {
         lambda cache, i, mirrored: torch.where(mirrored[:, None], cache[1, i], cache[0, i]),
     ),
     "gain in NumPy": (lesson06.gain, gain_in_numpy),
+    "softened picture by picture": (lesson06.soften, softened_in_lists),
+    "gradient by differences": (lesson06.soft_gradient, gradient_by_differences),
+    "mixture by gathering": (
+        lesson06.mixed_loss,
+        lambda z, v, labels, t, a: (
+            a * soft(z, v.detach(), t) - (1 - a) * z.log_softmax(1)[torch.arange(len(z)), labels].mean()
+        ),
+    ),
 }
 
 
@@ -156,6 +180,21 @@ def population(taught, alone, t, right):
     return t * statistics.pstdev([100 * (a - b) for a, b in zip(taught, alone, strict=True)]) / math.sqrt(len(alone))
 
 
+def overall_maximum(logits, temperature):
+    p = ((logits - logits.max()) / temperature).exp()
+    p = p / p.sum(1, keepdim=True)
+    return p, -(p * p.clamp(min=1e-30).log2()).sum(1)
+
+
+def of_one_group(taught, alone, t, right):
+    return 100 * t * statistics.stdev(alone) / math.sqrt(len(alone))
+
+
+def ends_of_the_interval(taught, alone, t):
+    mean, half = right_gain(taught, alone, t)
+    return mean - half, mean + half
+
+
 WRONG = [
     (lesson06.soften, softened_as(p=lambda z, t: z.softmax(1)), "plays no part"),
     (lesson06.soften, softened_as(p=lambda z, t: (z * t).softmax(1)), "divide by it"),
@@ -172,8 +211,11 @@ WRONG = [
     (lesson06.soften, softened_as(bits=lambda z, t: entropy(z, t).sum()), "single number"),
     (lesson06.soften, softened_as(bits=lambda z, t: entropy(z, t) + 1), "for each picture"),
     (lesson06.soften, naive_soften, "overflows"),
-    (lesson06.soften, log_of_zero, "log.0. has no"),
+    (lesson06.soften, log_of_zero, "nor log.0. has"),
     (lesson06.soften, lambda z, t: right_soften(z.clamp(-100, 100), t), "clipped"),
+    (lesson06.soften, softened_as(p=lambda z, t: (z / t).flatten().softmax(0).view_as(z)), "over all of them"),
+    (lesson06.soften, softened_as(p=lambda z, t: (z / max(1, int(t))).softmax(1)), "rounded it|plays no part"),
+    (lesson06.soften, overall_maximum, "neither 0 / 0"),
     (lesson06.soften, lambda z, t: right_soften(z.div_(t), 1.0), "have changed"),
     (lesson06.soften, lambda z, t: 3.0, "two things"),
     (lesson06.soft_gradient, lambda z, v, t: -right_gradient(z, v, t), "the sign"),
@@ -195,6 +237,18 @@ WRONG = [
     ),
     (lesson06.soft_gradient, lambda z, v, t: (z - v) / z.shape[1] / len(z), "T → ∞"),
     (lesson06.soft_gradient, lambda z, v, t: torch.ones_like(z), "of class k"),
+    (
+        lesson06.soft_gradient,
+        lambda z, v, t: t * ((z / t).softmax(1) - F.one_hot(v.argmax(1), z.shape[1])) / len(z),
+        "a hard label",
+    ),
+    (
+        lesson06.soft_gradient,
+        lambda z, v, t: t * ((z / t).softmax(0) - (v / t).softmax(0)) / len(z),
+        "sums over the pictures",
+    ),
+    (lesson06.soft_gradient, lambda z, v, t: right_gradient(z, v, t) * len(z) / t, "are missing"),
+    (lesson06.soft_gradient, lambda z, v, t: right_gradient(z.div_(t), v.div_(t), 1.0) * t, "have changed"),
     (lesson06.soft_gradient, lambda z, v, t: soft(z, v, t), "single number"),
     (lesson06.mixed_loss, mixed_as(weights=lambda a: (1 - a, a)), "gave it to the labels"),
     (lesson06.mixed_loss, mixed_as(lambda z, v, t: soft(z, v, t, factor=0)), "T² is missing"),
@@ -219,6 +273,21 @@ WRONG = [
     (lesson06.mixed_loss, mixed_as(weights=lambda a: (a, 1)), "labels' weight is"),
     (lesson06.mixed_loss, mixed_as(weights=lambda a: (1, 1 - a)), "weight of the teacher is missing"),
     (lesson06.mixed_loss, mixed_as(sign=-1), "never negative"),
+    (
+        lesson06.mixed_loss,
+        mixed_as(lambda z, v, t: t**2 * F.kl_div((z / t).softmax(1), (v / t).softmax(1), reduction="batchmean")),
+        "gave it probabilities",
+    ),
+    (
+        lesson06.mixed_loss,
+        lambda z, v, y, t, a: a * soft(z, v.detach(), t) + (1 - a) * F.cross_entropy(z.softmax(1), y),
+        "taken twice",
+    ),
+    (lesson06.mixed_loss, mixed_as(lambda z, v, t: soft(z, v, t, factor=4)), "there twice"),
+    (lesson06.mixed_loss, mixed_as(lambda z, v, t: cross_entropy(z, v, t) / t**2), "and without T²"),
+    (lesson06.mixed_loss, mixed_as(lambda z, v, t: F.cross_entropy(z, v.argmax(1))), "took its arg max"),
+    (lesson06.mixed_loss, lambda z, v, y, t, a: soft(z, v.detach(), t), "labels play no part"),
+    (lesson06.mixed_loss, lambda z, v, y, t, a: F.cross_entropy(z, y), "teacher plays no part"),
     (lesson06.mixed_loss, mixed_as(lambda z, v, t: z.mean()), "is not α"),
     (lesson06.mixed_loss, lambda *a: right_mixture(*a).item(), "keep the tensor"),
     (lesson06.mixed_loss, lambda z, *a: right_mixture(z.detach(), *a), "keep the tensor"),
@@ -231,6 +300,19 @@ WRONG = [
     (lesson06.answers_for, lambda cache, i, m: cache[(~m).long(), i], "exchanged"),
     (lesson06.answers_for, lambda cache, i, m: cache[:, i].mean(0), "opinion of neither"),
     (lesson06.answers_for, lambda cache, i, m: torch.cat([cache[0, i[~m]], cache[1, i[m]]]), "order of the batch"),
+    (lesson06.answers_for, lambda cache, i, m: torch.cat([cache[1, i[m]], cache[0, i[~m]]]), "mirrored or not"),
+    (
+        lesson06.answers_for,
+        lambda cache, i, m: cache[m[i.argsort()].long(), i.sort().values],
+        "not of the training split",
+    ),
+    (
+        lesson06.answers_for,
+        lambda cache, i, m: torch.where(m[:, None], cache[0, i].flip(1), cache[0, i]),
+        "not its logits",
+    ),
+    (lesson06.answers_for, lambda cache, i, m: cache[m.long(), i - 1], "counted from 0"),
+    (lesson06.answers_for, lambda cache, i, m: cache[m.long(), i].softmax(1), "without a softmax"),
     (lesson06.answers_for, lambda cache, i, m: cache[m.long()][:, i], "shape"),
     (lesson06.answers_for, lambda cache, i, m: cache[0, i] + 1, "row i should be"),
     (lesson06.answers_for, lambda cache, i, m: right_answers(cache.mul_(2), i, m), "has changed"),
@@ -238,6 +320,9 @@ WRONG = [
     (lesson06.gain, gain_as(mean=lambda a, b, right: -right), "the sign"),
     (lesson06.gain, gain_as(mean=lambda a, b, right: 100 * (max(a) - max(b))), "how lucky|half|points"),
     (lesson06.gain, gain_as(mean=lambda a, b, right: right / statistics.fmean(b)), "percent of"),
+    (lesson06.gain, gain_as(mean=lambda a, b, right: right * len(a)), "their sum"),
+    (lesson06.gain, lambda a, b, t: right_gain(a, b, t)[::-1], "comes first"),
+    (lesson06.gain, ends_of_the_interval, "interval begins"),
     (lesson06.gain, gain_as(mean=lambda a, b, right: right + 7), "the mean gain is"),
     (lesson06.gain, gain_as(half=lambda a, b, t, right: right / 100), "a point is"),
     (lesson06.gain, gain_as(half=lambda a, b, t, right: right * math.sqrt(len(a))), "scatters less"),
@@ -246,6 +331,8 @@ WRONG = [
     (lesson06.gain, gain_as(half=lambda a, b, t, right: right / t * math.sqrt(len(a))), "single seeds"),
     (lesson06.gain, gain_as(half=lambda a, b, t, right: 1.96 * right / t), "very many"),
     (lesson06.gain, gain_as(half=population), "n − 1"),
+    (lesson06.gain, gain_as(half=of_one_group), "one of the two"),
+    (lesson06.gain, gain_as(half=lambda a, b, t, right: right**2 / t * math.sqrt(len(a))), "the variance"),
     (lesson06.gain, gain_as(half=apart), "seed by seed"),
     (lesson06.gain, gain_as(half=lambda a, b, t, right: 2 * right), "full width"),
     (lesson06.gain, gain_as(half=lambda a, b, t, right: right + 9), "of the differences"),

@@ -130,6 +130,11 @@ def half_or_more(logits):
     return logits.softmax(1).round()
 
 
+def averaged_weights(student, teacher, temperature):
+    log_q, log_p = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)
+    return temperature**2 * ((log_p.exp() + log_q.exp()) / 2 * (log_p - log_q)).sum(1).mean()
+
+
 WRONG = [
     (lesson06_clinic.teach, swapped, "so it is the teacher"),
     (lesson06_clinic.teach, both, "the small one's too"),
@@ -146,6 +151,8 @@ WRONG = [
     (lesson06_clinic.teach, taught_with(lambda z, v, t: soft(v, z, t)), "not symmetric"),
     (lesson06_clinic.teach, taught_with(lambda z, v, t: soft(z, v, t) / z.shape[1]), "took the mean over both"),
     (lesson06_clinic.teach, taught_with(lambda z, v, t: soft(z, v, t) * len(z)), "summed over both"),
+    (lesson06_clinic.teach, taught_with(lambda z, v, t: soft(z, v, t) / t), "with T, not T²"),
+    (lesson06_clinic.teach, taught_with(lambda z, v, t: F.mse_loss(z, v)), "squared distance"),
     (lesson06_clinic.teach, taught_with(lambda z, v, t: (z - v).square().sum()), "not by rate"),
     (lesson06_clinic.soft_loss, lambda z, v, t: averaged(z, v, t).item(), "a plain number"),
     (lesson06_clinic.soft_loss, averaged, "nothing is summed"),
@@ -158,6 +165,21 @@ WRONG = [
     (lesson06_clinic.soft_loss, scaled(lambda z, t: t**-2), "T² is missing"),
     (lesson06_clinic.soft_loss, scaled(lambda z, t: 1 / t), "not T"),
     (lesson06_clinic.soft_loss, scaled(lambda z, t: -1), "the sign"),
+    (lesson06_clinic.soft_loss, scaled(lambda z, t: t**2), "there twice"),
+    (
+        lesson06_clinic.soft_loss,
+        lambda z, v, t: t**2 * F.kl_div((z / t).softmax(1), (v / t).softmax(1), reduction="batchmean"),
+        "gave it probabilities",
+    ),
+    (
+        lesson06_clinic.soft_loss,
+        lambda z, v, t: t**2 * F.kl_div((z / t).log_softmax(0), (v / t).softmax(0), reduction="batchmean"),
+        "sums over the pictures",
+    ),
+    (lesson06_clinic.soft_loss, averaged_weights, "averaged with the student's"),
+    (lesson06_clinic.soft_loss, lambda z, v, t: -(v.softmax(1) * z.log_softmax(1)).mean(), "with nothing summed"),
+    (lesson06_clinic.soft_loss, lambda z, v, t: cross(z, v, 1.0), "divide both logits"),
+    (lesson06_clinic.soft_loss, lambda z, v, t: F.cross_entropy(z, v.argmax(1)), "a hard label"),
     (lesson06_clinic.soft_loss, scaled(lambda z, t: 1.7), "is not T²"),
     (lesson06_clinic.soft_loss, lambda z, v, t: soft(v, z, t), "not symmetric"),
     (lesson06_clinic.soft_loss, lambda z, v, t: t**2 * cross(z, v, t), "that is the cross-entropy:"),
@@ -169,6 +191,8 @@ WRONG = [
     (lesson06_clinic.hard_labels, lambda logits: logits.softmax(1), "a soft label"),
     (lesson06_clinic.hard_labels, half_or_more, "reaches one half"),
     (lesson06_clinic.hard_labels, lambda logits: F.one_hot(logits.argmax(1), logits.shape[1]), "a row of 0 and 1"),
+    (lesson06_clinic.hard_labels, lambda logits: logits.softmax(1).numpy(), "a soft label"),
+    (lesson06_clinic.hard_labels, lambda logits: logits.max(1), "Return the classes"),
     (lesson06_clinic.hard_labels, lambda logits: logits, "one class for each"),
     (lesson06_clinic.hard_labels, lambda logits: logits.argmax(0), "along dimension 1"),
     (lesson06_clinic.hard_labels, lambda logits: logits.amax(1), "how large"),

@@ -21,6 +21,7 @@ from nnopt_lab.plotting.style import COLORS, PIXEL_RATIO, new_figure, run_style
 from nnopt_lab.plotting.text_stamps import StampingCanvas
 from nnopt_lab.training import Evaluation, StepRecord
 from nnopt_lab.widgets import LiveFigure
+from nnopt_lab.widgets.live_figure import LEGEND_PX, TITLE_PX
 
 
 def pixels_of(png: bytes) -> np.ndarray:
@@ -276,6 +277,19 @@ def test_a_changed_legend_is_shown_and_the_old_one_is_gone(live: LiveFigure) -> 
     with live.update(whole=True):
         pass
     assert np.array_equal(one, shown(live)) and first.get_label() == "first"
+
+
+def test_a_legend_of_all_axes_stays_when_one_of_them_is_redrawn() -> None:
+    live = LiveFigure(columns=2, width_px=400, height_px=200, title="A title", shared_legend=True)
+    live.legend_of_all([live.animate(ax.plot([0, 1], [0, 1], label=f"the {ax}")[0]) for ax in live.axes])
+    with live.update():
+        pass
+    strip = slice(0, round((TITLE_PX + LEGEND_PX) * PIXEL_RATIO))
+    before = shown(live)[strip].copy()
+    assert (before[round(TITLE_PX * PIXEL_RATIO) :] < 200).any()
+    with live.update():
+        live.axes[1].set_ylim(0, 5)
+    assert np.array_equal(before, shown(live)[strip])
 
 
 def test_what_stands_still_is_redrawn_when_asked(live: LiveFigure) -> None:

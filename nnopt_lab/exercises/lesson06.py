@@ -43,6 +43,11 @@ def soften(answer: Callable[[Tensor, float], tuple[Tensor, Tensor]]) -> None:
                 "each row is a picture and sums to 1; yours sum over the pictures (dimension 0).": (
                     logits / temperature
                 ).softmax(0),
+                "each row is a picture and sums to 1; yours sum over all of them.": (logits / temperature)
+                .flatten()
+                .softmax(0)
+                .view_as(logits),
+                "the temperature is a real number; you rounded it.": (logits / max(1, int(temperature))).softmax(1),
             },
             name="your probabilities",
         )
@@ -72,8 +77,8 @@ def soften(answer: Callable[[Tensor, float], tuple[Tensor, Tensor]]) -> None:
         finite = bool(torch.as_tensor(got).isfinite().all())
         require(
             finite,
-            f"your {name} of logits such as 900 and −900 hold NaN or infinity: exp(900) overflows, and log(0) has no "
-            "value. torch's softmax and log_softmax are safe.",
+            f"your {name} of logits such as 900 and −900 hold NaN or infinity: exp(900) overflows, exp(−900) is 0, and "
+            "neither 0 / 0 nor log(0) has a value. torch's softmax and log_softmax are safe.",
         )
         require(met, f"your {name} of logits such as 900 and −900 are not right: are they clipped?")
 
@@ -87,7 +92,10 @@ def soft_gradient(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
         student, teacher = _logits(pictures, classes, generator)
         q, p = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
         right = temperature * (q - p) / pictures
-        got = answer(student.clone(), teacher.clone(), temperature)
+        given = (student.clone(), teacher.clone())
+        got = answer(*given, temperature)
+        same = torch.equal(given[0], student) and torch.equal(given[1], teacher)
+        require(same, "the logits that were passed in have changed; make new ones.")
         rule_out(
             got,
             {
@@ -103,6 +111,13 @@ def soft_gradient(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
                 / pictures,
                 "the student's opinion has to be taken at T, too.": temperature * (student.softmax(1) - p) / pictures,
                 "the teacher's opinion has to be taken at T, too.": temperature * (q - teacher.softmax(1)) / pictures,
+                "use all of the teacher's probabilities; you took its arg max, a hard label.": temperature
+                * (q - F.one_hot(teacher.argmax(1), classes))
+                / pictures,
+                "softmax sums over the classes (dimension 1); yours sums over the pictures.": temperature
+                * ((student / temperature).softmax(0) - (teacher / temperature).softmax(0))
+                / pictures,
+                "q − p is right; the factor T and the mean over the pictures are missing.": q - p,
                 "that is the gradient at T → ∞, where only the logits count.": (student - teacher) / classes / pictures,
             },
             name="your gradient",
@@ -125,7 +140,10 @@ def mixed_loss(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor])
             backward = F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
             at_one = F.kl_div(student.log_softmax(1), teacher.softmax(1), reduction="batchmean")
             entropy = -(log_p.exp() * log_p).sum(1).mean()
+            of_probabilities = F.kl_div(log_q.exp(), log_p.exp(), reduction="batchmean")
             hard, hard_at_t = F.cross_entropy(student, labels), F.cross_entropy(student / temperature, labels)
+            hard_of_probabilities = F.cross_entropy(student.softmax(1), labels)
+            decided = F.cross_entropy(student, teacher.argmax(1))
         squared = temperature**2
 
         def mixed(soft: Tensor, of_labels: Tensor = hard, weight: float = alpha) -> Tensor:
@@ -151,6 +169,17 @@ def mixed_loss(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor])
                 "that is the cross-entropy; KL is less by the teacher's entropy, so that it is 0 where both agree.": (
                     mixed(squared * (kl + entropy))
                 ),
+                "that is the cross-entropy, and without T²; KL is less by the teacher's entropy.": mixed(kl + entropy),
+                "kl_div takes the student's logarithms, from log_softmax; you gave it probabilities.": mixed(
+                    squared * of_probabilities
+                ),
+                "cross_entropy takes logits; you gave it probabilities, so a softmax is taken twice.": mixed(
+                    squared * kl, hard_of_probabilities
+                ),
+                "the factor T² is there twice.": mixed(squared * squared * kl),
+                "the teacher's part is its whole opinion at T; you took its arg max, a hard label.": mixed(decided),
+                "the labels play no part.": squared * kl,
+                "the teacher plays no part.": hard,
                 "both parts are there, but alpha is not: the weights are α and 1 − α.": squared * kl + hard,
                 "the labels' weight is 1 − α.": alpha * squared * kl + hard,
                 "the weight of the teacher is missing.": squared * kl + (1 - alpha) * hard,
@@ -183,7 +212,8 @@ def answers_for(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         cache = torch.randn(2, pictures, classes, generator=generator)
         indices = 1 + torch.randperm(pictures - 1, generator=generator)[:size]
         mirrored = torch.rand(size, generator=generator) < 0.5
-        mirrored[:2] = torch.tensor([True, False])
+        indices[:2] = indices[:2].sort(descending=True).values  # never in order, nor are the mirrored ones apart
+        mirrored[:3] = torch.tensor([True, False, True])
         places = torch.arange(size)
         views = mirrored.long()
         given = (cache.clone(), indices.clone(), mirrored.clone())
@@ -207,6 +237,17 @@ def answers_for(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
                 "the rows have to be in the order of the batch.": torch.cat(
                     [cache[0, indices[~mirrored]], cache[1, indices[mirrored]]]
                 ),
+                "the rows have to be in the order of the batch, mirrored or not.": torch.cat(
+                    [cache[1, indices[mirrored]], cache[0, indices[~mirrored]]]
+                ),
+                "the rows have to be in the order of the batch, not of the training split.": cache[
+                    views[indices.argsort()], indices.sort().values
+                ],
+                "a picture is mirrored, not its logits: those are classes. cache[1] is the opinion of the mirrored.": (
+                    torch.where(mirrored[:, None], cache[0, indices].flip(1), cache[0, indices])
+                ),
+                "pictures are counted from 0.": cache[views, indices - 1],
+                "give the logits as they are, without a softmax.": cache[views, indices].softmax(1),
             },
             name="your logits",
         )
@@ -218,9 +259,9 @@ def gain(answer: Callable[[Sequence[float], Sequence[float], float], Sequence[fl
     """``answer(with_teacher, alone, t)`` gives the mean gain of paired seeds, in points, and its half width."""
     draw = random.Random()
     for count, t in ((5, 2.776), (3, 4.303), (8, 2.365)):
-        seeds = [draw.uniform(0.4, 0.6) for _ in range(count)]  # a good seed is good for both
-        alone = [round(base, 4) for base in seeds]
-        taught = [round(base + draw.uniform(0.0, 0.05), 4) for base in seeds]
+        # Not rounded: on a grid of few digits, a wrong formula now and then gives the right number.
+        alone = [draw.uniform(0.4, 0.6) for _ in range(count)]
+        taught = [base + draw.uniform(0.0, 0.05) for base in alone]  # a good seed is good for both
         gaps = [100 * (one - other) for one, other in zip(taught, alone, strict=True)]
         mean, spread = statistics.fmean(gaps), statistics.stdev(gaps)
         half = t * spread / math.sqrt(count)
@@ -235,6 +276,9 @@ def gain(answer: Callable[[Sequence[float], Sequence[float], float], Sequence[fl
                 * (max(taught) - max(alone)),
                 f"{case}: those are percent of the accuracy alone; points are differences.": mean
                 / statistics.fmean(alone),
+                f"{case}: that is their sum.": mean * count,
+                f"{case}: that is where the interval begins; return its middle and half its width.": mean - half,
+                f"{case}: the mean comes first, then the half width.": half,
             },
             name="your mean",
         )
@@ -249,6 +293,13 @@ def gain(answer: Callable[[Sequence[float], Sequence[float], float], Sequence[fl
                 f"{case}: divide by √n, not by n.": half / math.sqrt(count),
                 f"{case}: that is the standard error; multiply it by t.": half / t,
                 f"{case}: that is the spread of single seeds.": spread,
+                f"{case}: the scatter of one of the two; it is that of their difference which counts.": 100
+                * t
+                * statistics.stdev(alone)
+                / math.sqrt(count),
+                f"{case}: s is the standard deviation; that is its square, the variance.": t
+                * spread**2
+                / math.sqrt(count),
                 f"{case}: t depends on the number of seeds; 1.96 is for very many.": 1.96 * half / t,
                 f"{case}: estimated from n numbers, the variance is divided by n − 1.": half
                 * math.sqrt((count - 1) / count),

@@ -6,6 +6,7 @@ import copy
 import random
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -86,6 +87,10 @@ def _require_step(
         ),
         "sum over the classes, mean over the pictures; you took the mean over both.": soft(opinion) / logits.shape[1],
         "sum over the classes, mean over the pictures; you summed over both.": soft(opinion) * len(logits),
+        "with T, not T², as the factor.": soft(opinion) / temperature,
+        "its logits were drawn to the large network's by their squared distance; compare the two opinions at T.": (
+            F.mse_loss(logits, opinion)
+        ),
     }
     now = torch.cat([parameter.detach().flatten() for parameter in small.parameters()])
     weights = list(start.parameters())
@@ -176,6 +181,25 @@ def _require_value(loss: object, student: Tensor, teacher: Tensor, temperature: 
             ),
             "the sign: it is 0 where both agree, and positive else.": -right,
             "the factor is T², not T.": right / temperature,
+            "the factor T² is there twice.": right * squared,
+            "kl_div takes the student's logarithms, from log_softmax; you gave it probabilities.": squared
+            * F.kl_div(log_q.exp(), log_p.exp(), reduction="batchmean"),
+            "softmax sums over the classes (dimension 1); yours sums over the pictures.": squared
+            * F.kl_div(
+                (student / temperature).log_softmax(0), (teacher / temperature).softmax(0), reduction="batchmean"
+            ),
+            "only the teacher's opinion weighs the logarithms; here it is averaged with the student's.": (
+                squared * ((log_p.exp() + log_q.exp()) / 2 * (log_p - log_q)).sum(1).mean()
+            ),
+            "that is the cross-entropy at temperature 1, with nothing summed over the classes.": (
+                -(cold_p.exp() * cold_q).mean()
+            ),
+            "that is the cross-entropy at temperature 1: divide both logits by the temperature first.": (
+                -(cold_p.exp() * cold_q).sum(1).mean()
+            ),
+            "you took the teacher's arg max, a hard label; use all of its probabilities.": F.cross_entropy(
+                student, teacher.argmax(1)
+            ),
         },
         name="your loss",
     )
@@ -191,7 +215,11 @@ def hard_labels(answer: Callable[[Tensor], Tensor]) -> None:
         given, right = logits.clone(), logits.argmax(1)
         labels = answer(given)
         require(torch.equal(given, logits), "the logits that were passed in have changed; make new ones.")
-        values = torch.as_tensor(labels) if type(labels) is Tensor else None
+        require(
+            not (isinstance(labels, tuple) and len(labels) == 2),
+            "those are two things, such as `max` gives: the largest logits and their classes. Return the classes.",
+        )
+        values = torch.as_tensor(labels) if type(labels) in (Tensor, np.ndarray) else None
         if values is not None and values.shape == logits.shape:
             p = logits.softmax(1)
             require(

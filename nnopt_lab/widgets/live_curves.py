@@ -128,6 +128,8 @@ class LiveCurves:
         Where the horizontal axis ends.
     x_label, title, alt : str
         Words in and about the picture.
+    shared_legend : bool
+        All panels show the same runs in the same order: one legend over all of them, instead of one each.
     """
 
     def __init__(
@@ -139,11 +141,19 @@ class LiveCurves:
         x_label: str,
         title: str,
         alt: str,
+        shared_legend: bool = False,
         width_px: int = 860,
         height_px: int = 290,
     ) -> None:
         self.panels = tuple(panels)
-        self.figure = LiveFigure(columns=len(self.panels), width_px=width_px, height_px=height_px, title=title, alt=alt)
+        self.figure = LiveFigure(
+            columns=len(self.panels),
+            width_px=width_px,
+            height_px=height_px,
+            title=title,
+            shared_legend=shared_legend,
+            alt=alt,
+        )
         self._x = x
         self._x_end = x_end
         self._lines = []
@@ -162,7 +172,10 @@ class LiveCurves:
                 )
                 line = ax.plot([], [], style.line_style, color=style.color, label=series.label, **marks)[0]
                 self._lines.append(self.figure.animate(line))
-            self.figure.legend(ax, columns=len(panel.series))
+            if not shared_legend:
+                self.figure.legend(ax, columns=len(panel.series))
+        if shared_legend:
+            self.figure.legend_of_all(self._lines[-len(self.panels[-1].series) :])
         self.clear()
 
     def clear(self) -> None:

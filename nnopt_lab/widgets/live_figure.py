@@ -27,7 +27,7 @@ AnyArtist = TypeVar("AnyArtist", bound=Artist)
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 58, 14, 48, 42
 """Room around each axes for its labels; fixed, so that nothing has to be laid out anew while data move."""
 
-TITLE_PX = 26
+TITLE_PX, LEGEND_PX = 26, 20
 
 
 class LiveFigure(Displayed):
@@ -48,6 +48,8 @@ class LiveFigure(Displayed):
         Size on the page.
     title : str
         One line over all axes; live pictures put the data's label here.
+    shared_legend : bool
+        Keep a row under the title for `legend_of_all`, instead of one under the title of each axes.
     alt : str
         The picture in words, for readers who do not see it.
 
@@ -67,6 +69,7 @@ class LiveFigure(Displayed):
         width_px: int = 640,
         height_px: int = 320,
         title: str = "",
+        shared_legend: bool = False,
         alt: str = "Live plot",
     ) -> None:
         require_integer("columns", columns)
@@ -79,7 +82,10 @@ class LiveFigure(Displayed):
         self.size_px = width_px, height_px
         self.figure = new_figure(width_px=width_px, height_px=height_px)
         StampingCanvas(self.figure)
-        top = TITLE_PX if title else 0
+        self._legend_px = LEGEND_PX if shared_legend else 0
+        self._legend_top_px = TITLE_PX if title else 0
+        top = self._legend_top_px + self._legend_px
+        room = TOP_PX - self._legend_px
         if title:
             self.figure.text(10 / width_px, 1 - 5 / height_px, title, va="top", fontsize=10, family="DejaVu Sans")
         shares = np.asarray(widths if widths is not None else [1.0] * columns, dtype=float)
@@ -90,7 +96,7 @@ class LiveFigure(Displayed):
                 left + LEFT_PX,
                 BOTTOM_PX,
                 right - left - LEFT_PX - RIGHT_PX,
-                height_px - BOTTOM_PX - TOP_PX - top,
+                height_px - BOTTOM_PX - room - top,
             )
             with styled():
                 ax = self.figure.add_axes(
@@ -127,7 +133,7 @@ class LiveFigure(Displayed):
     def describe(self, ax: Axes, *, title: str, x: str = "", y: str = "") -> None:
         """Name what ``ax`` shows and what its axes measure."""
         with self.lock, styled():
-            ax.set_title(title, y=1.0, pad=22)
+            ax.set_title(title, y=1.0, pad=6 if self._legend_px else 22)
             ax.set_xlabel(x)
             ax.set_ylabel(y)
 
@@ -151,6 +157,20 @@ class LiveFigure(Displayed):
                     columnspacing=0.9,
                     handletextpad=0.5,
                 )
+            )
+
+    def legend_of_all(self, handles: Sequence[Artist]) -> None:
+        """Put one legend of ``handles`` into the row that ``shared_legend`` keeps over all axes."""
+        with self.lock, styled():
+            self.figure.legend(
+                handles=list(handles),
+                loc="upper left",
+                bbox_to_anchor=(10 / self.size_px[0], 1 - self._legend_top_px / self.size_px[1]),
+                ncols=len(handles),
+                borderaxespad=0.1,
+                handlelength=2.6,
+                columnspacing=1.6,
+                handletextpad=0.5,
             )
 
     def animate(self, artist: AnyArtist) -> AnyArtist:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import ipywidgets
@@ -20,8 +20,6 @@ from nnopt_lab.widgets.race import RaceRecord, lane_panel, last_accuracies, side
 from nnopt_lab.widgets.training_panel import FreshModel, TrainingPanel, control_slider
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.25, 32.0
-NAMES_A_PANEL = 3
-"""In a legend; of more students, each is named over one of the two panels only."""
 
 
 def race_students(
@@ -94,8 +92,7 @@ class StudentRace(TrainingPanel):
         self._tempered = [name for name, one in self.objectives.items() if getattr(one, "alpha", 0) > 0]
         self._mixed = [name for name in self._tempered if self.objectives[name].alpha < 1]
         controls = Controls.of(settings)
-        names = list(self.objectives)
-        left, right = (names, names) if len(names) <= NAMES_A_PANEL else (names[:NAMES_A_PANEL], names[NAMES_A_PANEL:])
+        names = {name: name for name in self.objectives}
         super().__init__(
             partial(_students, build, data, settings, controls, self.objectives),
             fresh=FreshModel(build),
@@ -108,16 +105,17 @@ class StudentRace(TrainingPanel):
             panels=(
                 lane_panel(
                     "Accuracy of the batches, smoothed",
-                    _named(names, left),
+                    names,
                     lambda record: record.accuracy,
                     scale="percent",
                     smoothing=SMOOTHING,
                 ),
-                validation_panel(_named(names, right)),
+                validation_panel(names),
             ),
             epochs=settings.epochs,
             title=title,
             data_label=data.label,
+            shared_legend=True,
         )
 
     def reached(self) -> dict[str, float]:
@@ -166,11 +164,6 @@ class StudentRace(TrainingPanel):
             return
         for student in self._mixed if name == "alpha" else self._tempered:
             setattr(self.objectives[student], name, value)
-
-
-def _named(names: Sequence[str], told: Sequence[str]) -> dict[str, str]:
-    # matplotlib leaves out of a legend what begins so.
-    return {name: name if name in told else f"_{name}" for name in names}
 
 
 def _with_interval(standing: Standing, name: str) -> str:

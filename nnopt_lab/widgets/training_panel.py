@@ -148,6 +148,7 @@ class TrainingPanel(Displayed):
         epochs: float,
         title: str,
         data_label: str,
+        shared_legend: bool = False,
     ) -> None:
         self.records: list[StepRecord] = []
         self.controls = controls
@@ -165,6 +166,7 @@ class TrainingPanel(Displayed):
             x_end=epochs,
             x_label="epoch",
             title=f"{title} · {data_label}",
+            shared_legend=shared_legend,
             alt=f"Live curves of training {title} on {data_label}: " + ", ".join(panel.title for panel in panels) + ".",
         )
         self._build_widgets()
