@@ -23,7 +23,8 @@ import nbformat
 PROJECT = Path(__file__).resolve().parents[1]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
+# Not those of folded cells: they show none.
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(p => p.textContent)"
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
 
 
@@ -71,6 +72,7 @@ def running_lab(served: Path, home: Path, *, timeout_s: float = 90) -> Iterator[
         "--ServerApp.port_retries=0",
     ]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={served}", "--ServerApp.ip=127.0.0.1"]
+    command.append("--ServerApp.disable_check_xsrf=True")  # `shut_kernels_down` asks without a page, so without a cookie
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     log = home / "lab.log"
