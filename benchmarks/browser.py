@@ -72,7 +72,7 @@ def running_lab(served: Path, home: Path, *, timeout_s: float = 90) -> Iterator[
         "--ServerApp.port_retries=0",
     ]
     command += ["--IdentityProvider.token=", f"--ServerApp.root_dir={served}", "--ServerApp.ip=127.0.0.1"]
-    command.append("--ServerApp.disable_check_xsrf=True")  # `shut_kernels_down` asks without a page, so without a cookie
+    command.append("--ServerApp.disable_check_xsrf=True")  # `shut_kernels_down` has no page, so no cookie
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     log = home / "lab.log"
