@@ -95,4 +95,10 @@ def test_parts_add_up_to_the_bar() -> None:
 def test_conditions_show_number_and_interval() -> None:
     ax = networks.draw_conditions([Summary("a", 0.2, 0.01, 3), Summary("b", 0.5, float("nan"), 1)])
     assert [text.get_text() for text in ax.texts] == ["20.0%", "50.0%"]
-    assert ax.get_xlim()[0] == 0 and ax.get_xlim()[1] > 0.5
+    low, high = ax.get_xlim()
+    assert 0 < low < 0.19 and 0.5 < high < 0.6
+
+
+def test_conditions_without_intervals_still_have_an_axis() -> None:
+    low, high = networks.draw_conditions([Summary("alone", 0.0, float("nan"), 1)]).get_xlim()
+    assert low == 0 < high

@@ -101,18 +101,25 @@ def draw_parts(
 def draw_conditions(
     summaries: Sequence[Summary], ax: Axes | None = None, *, xlabel: str = "test accuracy", title: str = ""
 ) -> Axes:
-    """Draw the mean of each condition, top to bottom, with its 95% interval and its number."""
+    """Draw the mean of each condition, top to bottom, with its 95% interval and its number.
+
+    The axis begins where the first interval does: points, unlike bars, need no zero, and intervals room.
+    """
     ax = ax or new_axes(width_px=820, height_px=100 + 36 * len(summaries))
+    reaches = [0.0 if math.isnan(summary.half_width) else summary.half_width for summary in summaries]
     with styled():
-        for row, summary in enumerate(summaries):
-            error = None if math.isnan(summary.half_width) else summary.half_width
-            ax.errorbar(summary.mean, row, xerr=error, fmt="o", color=COLORS["blue"], capsize=4, markersize=6)
-            reach = summary.mean + (error or 0.0)
-            ax.annotate(f"{summary.mean:.1%}", (reach, row), xytext=(9, 0), textcoords="offset points", va="center")
+        for row, (summary, reach) in enumerate(zip(summaries, reaches, strict=True)):
+            ax.errorbar(summary.mean, row, xerr=reach or None, fmt="o", color=COLORS["blue"], capsize=4, markersize=6)
+            end = (summary.mean + reach, row)
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            ax.annotate(f"{summary.mean:.1%}", end, xytext=(9, 0), textcoords="offset points", va="center", bbox=box)
         ax.set_yticks(range(len(summaries)), [summary.condition for summary in summaries])
         ax.set_ylim(len(summaries) - 0.5, -0.5)
-        ax.set_xlim(0, 1.12 * max(s.mean + (0 if math.isnan(s.half_width) else s.half_width) for s in summaries))
-        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        low = min(summary.mean - reach for summary, reach in zip(summaries, reaches, strict=True))
+        high = max(summary.mean + reach for summary, reach in zip(summaries, reaches, strict=True))
+        room = max(high - low, 0.02)
+        ax.set_xlim(max(0.0, low - 0.08 * room), high + 0.18 * room)
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if room > 0.05 else 1))
         ax.set_xlabel(xlabel)
         ax.set_title(title)
     return ax
