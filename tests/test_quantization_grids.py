@@ -111,6 +111,34 @@ def test_integers_are_those_of_torch_per_channel(axis, values):
     torch.testing.assert_close(rounded(values, grid)[clear], fake[clear])
 
 
+@pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
+@pytest.mark.parametrize(("bits", "symmetric"), [(8, True), (8, False), (4, True), (4, False), (2, True), (3, False)])
+@settings(max_examples=25, deadline=None)  # the first call imports torchao, which takes seconds
+@given(values=hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.just(6)), elements=FINITE))
+def test_scales_zero_points_and_integers_are_those_of_torchao(granularity, bits, symmetric, values):
+    torchao = pytest.importorskip("torchao.quantization.quant_primitives")
+    values = torch.from_numpy(np.where(np.abs(values) < 1e-6, 0, values))  # its smallest scale is not ours
+    options = {"tensor": {}, "channel": {"axis": 0}, "group": {"axis": 0, "group": 3}}[granularity]
+    block = {"tensor": tuple(values.shape), "channel": (1, 6), "group": (1, 3)}[granularity]
+    grid = grid_for(values, bits=bits, symmetric=symmetric, **options)
+    mapping = torchao.MappingType.SYMMETRIC if symmetric else torchao.MappingType.ASYMMETRIC
+    kind = torch.int8 if symmetric else torch.uint8
+    ends = {"quant_min": grid.lowest, "quant_max": grid.highest}
+    found = torchao.choose_qparams_affine(values, mapping, block, kind, **ends, eps=1e-20)
+    scale, zero_point = (each.reshape(grid.scale.shape) for each in found)
+    rows = as_rows(values, **options)
+    some = rows.any(1).reshape(grid.scale.shape)  # for nothing but zeros any scale does
+    torch.testing.assert_close(scale[some], grid.scale[some], rtol=1e-6, atol=0)
+    # Where 0 falls half-way between two numbers, float32 may put it on either.
+    low = rows.amin(1).clamp(max=0).reshape(grid.scale.shape)
+    assert (zero_point == grid.zero_point)[some & ~near_half(low, grid.scale)].all()
+    integers = torchao.quantize_affine(values, block, grid.scale, grid.zero_point, kind, **ends)
+    clear = ~near_half(rows, grid.scale.reshape(-1, 1)).reshape(values.shape)
+    assert quantize(values, grid).int()[clear].equal(integers.int()[clear])
+    restored = torchao.dequantize_affine(integers, block, grid.scale, grid.zero_point, kind, **ends)
+    torch.testing.assert_close(rounded(values, grid)[clear], restored[clear])
+
+
 @settings(max_examples=40)
 @given(values=arrays(min_dims=1, max_dims=3, max_side=6), bits=st.integers(1, 16))
 def test_rounded_values_are_those_of_torch_at_any_width(values, bits):
