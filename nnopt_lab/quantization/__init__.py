@@ -1,6 +1,6 @@
 """Quantization: fewer bits for each number, and what they cost."""
 
-from nnopt_lab.quantization.extreme import binarize, ternarize
+from nnopt_lab.quantization.extreme import binarize, pack_signs, sign_product, ternarize, xnor_conv2d
 from nnopt_lab.quantization.fake import (
     SCHEMES,
     QuantizedConv2d,
@@ -61,14 +61,17 @@ __all__ = [
     "integer_layer",
     "measure_bits",
     "observe",
+    "pack_signs",
     "prepare",
     "quantize",
     "quantized_layers",
     "requantize",
     "rounded",
+    "sign_product",
     "signal_to_noise_db",
     "ternarize",
     "uniform_noise_line",
     "value_range",
     "weight_grids",
+    "xnor_conv2d",
 ]
