@@ -19,7 +19,7 @@ from nnopt_lab.arguments import require_choice, require_integer, require_number
 from nnopt_lab.datasets.batches import BatchSource
 from nnopt_lab.datasets.cache import cache_folder
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.measuring import accuracy_interval, bytes_on_disk, measure_latency
+from nnopt_lab.measuring import Latency, accuracy_interval, bytes_on_disk, measure_latency
 from nnopt_lab.models import count
 from nnopt_lab.training import evaluate
 
@@ -106,6 +106,7 @@ def measure_row(
     test_pictures: int | None = None,
     batch_size: int = 100,
     repeats: int = 15,
+    latency: Latency | None = None,
 ) -> Row:
     """Measure everything a `Row` holds, on the device that ``model`` is on.
 
@@ -115,13 +116,17 @@ def measure_row(
         Evaluate on the first so many test pictures only (they are shuffled); the interval widens. Default: all.
     batch_size, repeats : int
         Of the latency.
+    latency : Latency, optional
+        As `nnopt_lab.measuring.compare_latency` found it: rows that are to be compared should be timed in turns.
+        Default: measured here, with no other network in between.
     """
     split = data.test if test_pictures is None else data.test.take(test_pictures)
     device = next(model.parameters()).device
     measured = evaluate(model, data, split)
     low, high = accuracy_interval(round(measured.accuracy * measured.count), measured.count)
-    few = BatchSource(data, data.test.take(batch_size), device=device)
-    latency = measure_latency(model, few.normalize(few.images), repeats=repeats)
+    if latency is None:
+        few = BatchSource(data, data.test.take(batch_size), device=device)
+        latency = measure_latency(model, few.normalize(few.images), repeats=repeats)
     size = count(model)
     return Row(
         lesson=lesson,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nnopt_lab import ledger as ledger_module
 from nnopt_lab.ledger import Ledger, Row, default_path, measure_row, pareto_front
-from nnopt_lab.measuring import accuracy_interval, bytes_on_disk
+from nnopt_lab.measuring import Latency, accuracy_interval, bytes_on_disk
 from nnopt_lab.models import ResNet, count
 from nnopt_lab.training import evaluate
 
@@ -186,6 +186,9 @@ def test_the_table_is_aligned_and_escaped(tmp_path):
     assert page.count("<tr>") == 3
 
 
+TIMED_BEFORE = Latency(7.0, 6.0, 8.0, repeats=5, batch_size=8, device="elsewhere", threads=1)
+
+
 def test_a_measured_row_is_what_was_measured(tiny_data):
     model = ResNet(depth=8, width=8, num_classes=4)
     row = measure_row(model, tiny_data, name="tiny", lesson=3, seed=5, note="n", repeats=2)
@@ -197,7 +200,8 @@ def test_a_measured_row_is_what_was_measured(tiny_data):
     assert row.batch_size == 40  # there are no more test pictures
     assert row.latency_ms > 0
     assert (row.lesson, row.name, row.data, row.seed, row.note) == (3, "tiny", tiny_data.label, 5, "n")
-    few = measure_row(model, tiny_data, name="tiny", lesson=3, test_pictures=10, repeats=2)
+    few = measure_row(model, tiny_data, name="tiny", lesson=3, test_pictures=10, latency=TIMED_BEFORE)
+    assert (few.latency_ms, few.batch_size, few.device) == (7.0, 8, "elsewhere")
     assert few.accuracy_high - few.accuracy_low > row.accuracy_high - row.accuracy_low
 
 

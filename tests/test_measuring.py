@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import comb, inf
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from nnopt_lab import models
 from nnopt_lab.datasets.batches import BatchSource
 from nnopt_lab.measuring import (
+    Comparison,
     accuracy_interval,
     bytes_on_disk,
     compare_latency,
@@ -114,6 +116,23 @@ def test_candidates_take_turns_and_are_compared_round_by_round():
     assert [len(times) for times in found.rounds_ms.values()] == [8, 8]
     with pytest.raises(ValueError, match="name is 'fats'.*Did you mean 'fast'"):
         found.speedup("fats", over="slow")
+
+
+@given(st.integers(6, 60))
+def test_the_interval_of_a_speedup_is_the_narrowest_of_the_sign_test(rounds):
+    ratios = [1 + 0.01 * step for step in range(rounds)]
+    found = Comparison({}, {"slow": tuple(ratios[::-1]), "fast": (1.0,) * rounds})
+    low, high = found.speedup_interval("fast", over="slow")
+    below = ratios.index(low)
+    assert ratios[rounds - 1 - below] == high and low <= found.speedup("fast", over="slow") <= high
+    # The median is missed on one side where at most so many rounds lie below it: heads among as many coins.
+    missed = [2 * sum(comb(rounds, heads) for heads in range(count + 1)) / 2**rounds for count in (below, below + 1)]
+    assert missed[0] <= 0.05 < missed[1]
+
+
+def test_too_few_rounds_show_nothing():
+    found = Comparison({}, {"slow": (2.0,) * 5, "fast": (1.0,) * 5})
+    assert found.speedup_interval("fast", over="slow") == (0, inf)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import comb, inf
 from statistics import median, quantiles
 from typing import Any
 
@@ -73,10 +74,24 @@ class Comparison:
 
     def speedup(self, name: str, *, over: str) -> float:
         """Return how many times as fast ``name`` is as ``over``: the median of the ratios within each round."""
+        return median(self._ratios(name, over))
+
+    def speedup_interval(self, name: str, *, over: str) -> tuple[float, float]:
+        """Return the 95% interval of `speedup`: as long as 1 lies in it, neither is shown to be the faster.
+
+        It holds for times of any distribution: a round is as likely to lie below the true median as above, so the
+        number of rounds below it is that of heads among as many coins (the sign test). Fewer than 6 rounds tell
+        nothing: (0, infinity).
+        """
+        ratios = self._ratios(name, over)
+        outside = _rounds_outside(len(ratios))
+        return (ratios[outside - 1], ratios[-outside]) if outside else (0.0, inf)
+
+    def _ratios(self, name: str, over: str) -> list[float]:
         require_choice("name", name, self.rounds_ms)
         require_choice("over", over, self.rounds_ms)
         pairs = zip(self.rounds_ms[name], self.rounds_ms[over], strict=True)
-        return median(theirs / mine for mine, theirs in pairs)
+        return sorted(theirs / mine for mine, theirs in pairs)
 
 
 def measure_latency(
@@ -149,6 +164,16 @@ def compare_latency(
                     times_ms[name].append(elapsed_ms)
     latencies = {name: _summarize(times, len(example), devices[name]) for name, times in times_ms.items()}
     return Comparison(latencies, {name: tuple(times) for name, times in times_ms.items()})
+
+
+def _rounds_outside(rounds: int) -> int:
+    """Return k such that the k-th lowest and k-th highest of the rounds enclose the median with at least 95%."""
+    tail, count = 0.0, 0
+    while True:
+        tail += comb(rounds, count) / 2**rounds
+        if tail > 0.025:
+            return count
+        count += 1
 
 
 def _summarize(times_ms: list[float], batch_size: int, device: torch.device) -> Latency:
