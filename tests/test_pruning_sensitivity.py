@@ -15,7 +15,7 @@ from torch import nn
 from nnopt_lab.measuring import accuracy_interval
 from nnopt_lab.pruning import Sensitivity, choose_masks, measure_sensitivity, prunable_layers, solve_budget
 from nnopt_lab.pruning.budget import CELLS
-from nnopt_lab.training import TrainingSettings, evaluate, fit
+from nnopt_lab.training import TrainingSettings, evaluate, fit, refresh_statistics
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,24 @@ def test_the_network_stays_as_it_was(tiny_data, trained):
     assert model.training
     for name, tensor in model.state_dict().items():
         assert tensor.equal(before[name]) and tensor.stride() == before[name].stride()
+
+
+@pytest.mark.parametrize("fresh_pictures", [6, 108])
+def test_with_fresh_statistics_each_number_is_that_of_the_network_with_them(tiny_data, trained, fresh_pictures):
+    found = measure_sensitivity(trained, tiny_data, rates=(0.5, 0.86), fresh_pictures=fresh_pictures)
+
+    def accuracy_of(rates: dict[str, float]) -> float:
+        pruned = copy.deepcopy(trained)
+        choose_masks(pruned, rates=rates).apply(pruned)
+        refresh_statistics(pruned, tiny_data, pictures=fresh_pictures, batch_size=min(100, fresh_pictures))
+        return evaluate(pruned, tiny_data, tiny_data.validation).accuracy
+
+    assert found.fresh_pictures == fresh_pictures
+    assert found.baseline == pytest.approx(accuracy_of(dict.fromkeys(found.layers, 0.0)))
+    for (row, column), accuracy in np.ndenumerate(found.accuracies):
+        assert accuracy == pytest.approx(accuracy_of({found.layers[row]: found.rates[column]}))
+    stale = measure_sensitivity(trained, tiny_data, rates=(0.5, 0.86))
+    assert stale.fresh_pictures is None and (stale.accuracies != found.accuracies).any()
 
 
 def test_what_is_measured_so_far_is_handed_out_layer_by_layer(tiny_data, trained):

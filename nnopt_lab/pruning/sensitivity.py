@@ -18,7 +18,7 @@ from nnopt_lab.pruning.criteria import score_weights
 from nnopt_lab.pruning.granularity import GRANULARITIES
 from nnopt_lab.pruning.masks import choose_masks
 from nnopt_lab.pruning.prunable import chosen_layers, prunable_layers
-from nnopt_lab.training import predict
+from nnopt_lab.training import predict, refresh_statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,8 @@ class Sensitivity:
         How many there were.
     criterion, granularity, data : str
         What was measured, and on which data.
+    fresh_pictures : int or None
+        Training pictures on which batch norm's statistics were measured anew each time; None: they were stale.
     """
 
     layers: tuple[str, ...]
@@ -56,6 +58,7 @@ class Sensitivity:
     criterion: str
     granularity: str
     data: str
+    fresh_pictures: int | None = None
 
 
 def measure_sensitivity(
@@ -67,6 +70,7 @@ def measure_sensitivity(
     criterion: str = "l1",
     granularity: str = "weight",
     pictures: int = 1000,
+    fresh_pictures: int | None = None,
     seed: int = 0,
     after_each: Callable[[Sensitivity], None] | None = None,
 ) -> Sensitivity:
@@ -83,6 +87,10 @@ def measure_sensitivity(
         In [0, 1), rising.
     layers : iterable of str, optional
         Default: as in `choose_masks`.
+    fresh_pictures : int, optional
+        Measure batch norm's statistics anew on so many training pictures before each accuracy, that of the whole
+        network too (see `refresh_statistics`). Default: they stay stale, and the scan mostly ranks layers by how far
+        pruning them puts the statistics out of tune.
     criterion, granularity, seed
         As in `choose_masks`; all granularities but ``"n:m"``, which has one rate only.
     after_each : callable, optional
@@ -104,7 +112,11 @@ def measure_sensitivity(
     source = BatchSource(data, split, device=next(pruned.parameters()).device)
     accuracies, low, high, kept = np.full((4, len(names), len(steps)), np.nan)
 
+    statistics = {name: buffer.clone() for name, buffer in pruned.named_buffers()}
+
     def correct() -> int:
+        if fresh_pictures is not None:
+            refresh_statistics(pruned, data, pictures=fresh_pictures, batch_size=min(100, fresh_pictures))
         return int((predict(pruned, source).argmax(1) == source.labels).count_nonzero())
 
     found = Sensitivity(
@@ -119,6 +131,7 @@ def measure_sensitivity(
         criterion,
         granularity,
         data.label,
+        fresh_pictures,
     )
     for row, name in enumerate(names):
         weight = prunable_layers(pruned)[name].weight
@@ -132,6 +145,8 @@ def measure_sensitivity(
             kept[row, column] = int(masks.masks[name].count_nonzero()) / weight.numel()
             with torch.no_grad():
                 weight.copy_(before)
+                for buffer_name, buffer in pruned.named_buffers():
+                    buffer.copy_(statistics[buffer_name])
         if after_each is not None:
             after_each(copy.deepcopy(found))
     return found
