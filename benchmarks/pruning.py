@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from nnopt_lab import models
 from nnopt_lab.datasets.image_data import IMAGE_SHAPE
 from nnopt_lab.deployment import export_onnx, onnx_runner
-from nnopt_lab.execution import SparseLinear
-from nnopt_lab.execution_times import Timed, time_layer, time_network, time_widths
-from nnopt_lab.measuring import compare_latency, measure_latency
-from nnopt_lab.pruning import choose_masks, plan_channels, remove_channels
-
-
-def time_wide_linear(*, batch_size: int, rounds: int) -> list[dict[str, object]]:
-    """Time the article's 8192 → 1024 layer by CSR over the dense one, at several sparsities."""
-    linear = nn.Linear(8192, 1024).eval()
-    x = torch.randn(batch_size, 8192, generator=torch.Generator().manual_seed(0))
-    found = []
-    for sparsity in (0.7, 0.9, 0.95, 0.99):
-        pruned = nn.Sequential(copy.deepcopy(linear))
-        choose_masks(pruned, rate=sparsity, layers=["0"]).apply(pruned)
-        compared = compare_latency({"dense": pruned, "CSR": SparseLinear(pruned[0])}, x, rounds=rounds)
-        found.append(
-            {
-                "sparsity": sparsity,
-                "batch_size": batch_size,
-                "dense_ms": compared.latencies["dense"].median_ms,
-                "csr_ms": compared.latencies["CSR"].median_ms,
-                "speedup": compared.speedup("CSR", over="dense"),
-            }
-        )
-    return found
+from nnopt_lab.execution import why_no_two_four
+from nnopt_lab.execution_times import Timed, time_layer, time_linear, time_network, time_two_four, time_widths
+from nnopt_lab.measuring import measure_latency
+from nnopt_lab.pruning import plan_channels, remove_channels
 
 
 def time_exported(*, batch_size: int, repeats: int) -> list[dict[str, object]]:
@@ -66,13 +43,10 @@ def measure(*, rounds: int = 20, say: Callable[[str], None] = print) -> dict[str
     threads = torch.get_num_threads()
     found: dict[str, object] = {"threads": threads}
     for batch_size in (1, 64):
-        few = rounds if batch_size == 1 else max(2, rounds // 5)
+        few = rounds if batch_size == 1 else max(6, rounds // 3)  # fewer than 6 have no interval
         say(f"batch {batch_size}, {threads} thread(s)")
-        wide = time_wide_linear(batch_size=batch_size, rounds=few)
-        for row in wide:
-            say(f"  linear 8192 → 1024, CSR {row['sparsity']:.0%}".ljust(58) + f"{row['speedup']:6.2f} x dense")
-        found[f"linear_batch_{batch_size}"] = wide
         for title, timed in (
+            ("linear", time_linear(batch_size=batch_size, rounds=few)),
             ("layer", time_layer(batch_size=batch_size, rounds=few)),
             ("widths", time_widths(batch_size=batch_size, rounds=few)),
             ("resnet20", time_network(models.build("resnet20"), batch_size=batch_size, rounds=few)),
@@ -87,10 +61,20 @@ def measure(*, rounds: int = 20, say: Callable[[str], None] = print) -> dict[str
                 + f"{row['speedup']:6.2f} x dense {row['latency_ms']:9.2f} ms {row['macs'] / 1e6:7.2f} MMACs"
             )
         found[f"onnx_batch_{batch_size}"] = exported
+    reason = why_no_two_four()
+    if reason is None:
+        timed = time_two_four(rounds=rounds)
+        for one in timed:
+            say(_line("linear on a GPU", one))
+        found["two_four"] = [asdict(one) for one in timed]
+    else:
+        say(f"  2:4 not measured: {reason}")
+        found["two_four"] = f"not measured: {reason}"
     return found
 
 
 def _line(title: str, one: Timed) -> str:
     return f"  {title}: {one.name}".ljust(58) + (
-        f"{one.speedup:6.2f} x dense {one.latency_ms:9.2f} ms {one.macs / 1e6:7.2f} MMACs"
+        f"{one.speedup:6.2f} x dense ({one.low:.2f}–{one.high:.2f}) "
+        f"{one.latency_ms:9.2f} ms {one.macs / 1e6:7.2f} MMACs"
     )

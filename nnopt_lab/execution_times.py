@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nnopt_lab import inspecting
 from nnopt_lab.arguments import require_integer, require_number
 from nnopt_lab.datasets.image_data import IMAGE_SHAPE
-from nnopt_lab.execution import SparseConv2d, to_sparse
+from nnopt_lab.execution import SparseConv2d, SparseLinear, to_sparse, to_two_four, why_no_two_four
 from nnopt_lab.measuring import compare_latency
 from nnopt_lab.pruning.blocks import removable_blocks, remove_blocks
 from nnopt_lab.pruning.channels import plan_channels, remove_channels
@@ -35,6 +35,8 @@ class Timed:
         Median time of a batch.
     speedup : float
         How many times as fast as the dense one: median of the ratios within each round.
+    low, high : float
+        Its 95% interval; see `nnopt_lab.measuring.Comparison.speedup_interval`.
     batch_size : int
         Pictures a call.
     """
@@ -44,7 +46,14 @@ class Timed:
     macs: int
     latency_ms: float
     speedup: float
+    low: float
+    high: float
     batch_size: int
+
+    @property
+    def verdict(self) -> str:
+        """Say what the interval shows: ``"faster"``, ``"slower"`` or ``"no difference shown"``."""
+        return "faster" if self.low > 1 else "slower" if self.high < 1 else "no difference shown"
 
 
 def time_network(
@@ -107,7 +116,7 @@ def time_widths(
 ) -> list[Timed]:
     """Time a 3×3 convolution from c to c channels of ``size``² pixels for each width c; the widest is the "dense" one.
 
-    Kernels work on 8 or 16 channels at once: an odd number may take longer than the next multiple above it.
+    Kernels work on several channels at once: an odd number may take longer than a larger even one.
     """
     widest = max(require_integer("width", width) for width in widths)
     layers = {("dense" if width == widest else "fewer channels", f"{width} channels"): width for width in widths}
@@ -162,6 +171,52 @@ def time_layer(
     return _timed(candidates, _random(shape, seed), rounds, warmup, seed)
 
 
+def time_linear(
+    *,
+    inputs: int = 8192,
+    outputs: int = 1024,
+    batch_size: int = 1,
+    sparsities: Sequence[float] = (0.7, 0.9, 0.95, 0.99),
+    rounds: int = 30,
+    warmup: int = 5,
+    seed: int = 0,
+) -> list[Timed]:
+    """Time a linear layer against CSR kernels that skip its zeros, at several sparsities.
+
+    One picture needs each weight once, so that the time is spent on fetching weights: CSR fetches fewer.
+    """
+    linear = nn.Linear(require_integer("inputs", inputs), require_integer("outputs", outputs)).eval()
+    candidates: dict[tuple[str, str], tuple[Callable[[Tensor], object], int]] = {}
+    candidates["dense", "dense"] = linear, inputs * outputs
+    for sparsity in sparsities:
+        pruned = nn.Sequential(copy.deepcopy(linear))
+        choose_masks(pruned, rate=sparsity, layers=["0"]).apply(pruned)
+        candidates["CSR", f"CSR, {sparsity:.0%}"] = SparseLinear(pruned[0]), int(pruned[0].weight.count_nonzero())
+    return _timed(candidates, _random((require_integer("batch_size", batch_size), inputs), seed), rounds, warmup, seed)
+
+
+def time_two_four(
+    *, inputs: int = 4096, outputs: int = 4096, batch_size: int = 1024, rounds: int = 30, warmup: int = 5, seed: int = 0
+) -> list[Timed]:
+    """Time a linear layer in half precision on the GPU against the same one pruned 2:4, with the kernels made for it.
+
+    Raises
+    ------
+    RuntimeError
+        If this machine cannot; `nnopt_lab.execution.why_no_two_four` says why.
+    """
+    reason = why_no_two_four()
+    if reason is not None:
+        raise RuntimeError(reason)
+    pruned = nn.Sequential(nn.Linear(inputs, outputs))
+    choose_masks(pruned, granularity="n:m", layers=["0"]).apply(pruned)
+    candidates: dict[tuple[str, str], tuple[Callable[[Tensor], object], int]] = {
+        ("dense", "dense"): (copy.deepcopy(pruned[0]).half().cuda().requires_grad_(False), inputs * outputs),
+        ("2:4", "2:4"): (to_two_four(pruned[0]), inputs * outputs // 2),
+    }
+    return _timed(candidates, _random((batch_size, inputs), seed).half().cuda(), rounds, warmup, seed)
+
+
 def _timed(
     candidates: Mapping[tuple[str, str], tuple[Callable[[Tensor], object], int]],
     images: Tensor,
@@ -173,7 +228,15 @@ def _timed(
     compared = compare_latency(functions, images, rounds=rounds, warmup=warmup, seed=seed)
     whole = next(name for way, name in candidates if way == "dense")
     return [
-        Timed(way, name, macs, compared.latencies[name].median_ms, compared.speedup(name, over=whole), len(images))
+        Timed(
+            way,
+            name,
+            macs,
+            compared.latencies[name].median_ms,
+            compared.speedup(name, over=whole),
+            *compared.speedup_interval(name, over=whole),
+            len(images),
+        )
         for (way, name), (_, macs) in candidates.items()
     ]
 
@@ -202,4 +265,5 @@ def _bound(layer: nn.Module, images: Tensor) -> Callable[[Tensor], object]:
 
 def _random(shape: tuple[int, ...], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(require_integer("seed", seed, at_least=0))
-    return torch.randn(shape, generator=generator).to(memory_format=torch.channels_last)
+    images = torch.randn(shape, generator=generator)
+    return images.to(memory_format=torch.channels_last) if len(shape) == 4 else images

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from nnopt_lab.execution_times import Timed, time_layer, time_network, time_widths
+from nnopt_lab.execution import why_no_two_four
+from nnopt_lab.execution_times import Timed, time_layer, time_linear, time_network, time_two_four, time_widths
 from nnopt_lab.models import build, count
 
 
 def by_name(timed: list[Timed]) -> dict[str, Timed]:
     assert all(one.latency_ms > 0 and one.speedup > 0 for one in timed)
     assert [one.speedup for one in timed if one.way == "dense"] == [1.0]
+    assert all(one.low <= one.speedup <= one.high for one in timed)
     return {one.name: one for one in timed}
 
 
@@ -50,6 +52,28 @@ def test_a_layer_and_its_stand_ins():
     assert timed["one channel less"].macs == 49 * 9 * 16
     assert timed["half the channels"].macs == macs // 4
     assert timed["depthwise and 1×1"].macs == (8 * 9 + 64) * 16
+
+
+def test_a_linear_layer_and_its_zeros_skipped():
+    timed = by_name(time_linear(inputs=64, outputs=32, batch_size=3, sparsities=(0.5, 0.75), rounds=6, warmup=0))
+    assert {name: one.macs for name, one in timed.items()} == {"dense": 2048, "CSR, 50%": 1024, "CSR, 75%": 512}
+    assert {one.batch_size for one in timed.values()} == {3}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(1.1, 1.2, "faster"), (0.8, 0.9, "slower"), (0.9, 1.1, "no difference shown")]
+)
+def test_a_verdict_needs_an_interval_without_1(low, high, verdict):
+    assert Timed("masked", "masked, 90%", 1, 1.0, (low + high) / 2, low, high, 1).verdict == verdict
+
+
+def test_two_four_is_timed_on_a_gpu_or_refused_with_the_reason():
+    reason = why_no_two_four()
+    if reason is None:
+        assert [one.name for one in time_two_four(inputs=128, outputs=128, batch_size=64, rounds=6)] == ["dense", "2:4"]
+    else:
+        with pytest.raises(RuntimeError, match="2:4 sparse kernels"):
+            time_two_four()
 
 
 @pytest.mark.parametrize(
