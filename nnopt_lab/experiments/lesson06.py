@@ -67,6 +67,8 @@ def by_features(student: nn.Module, data: ImageData, seed: int) -> tuple[nn.Modu
     return hints.student(student, seed=seed), hints
 
 
+RATES = (0.03, 0.1, 0.3, 0.6)
+
 STUDENTS = (
     Condition(name="labels only", **STUDENT),
     Condition(name="smoothed labels, no teacher", teach=smooth(0.1), **STUDENT),
@@ -74,6 +76,8 @@ STUDENTS = (
     Condition(name="soft labels", teach=by_opinion(temperature=4.0, alpha=1.0), **STUDENT),
     Condition(name="soft labels and labels", teach=by_opinion(temperature=4.0, alpha=0.5), **STUDENT),
     Condition(name="features and labels", teach=by_features, **STUDENT),
+    # A lead that is the rate's would not outlive this one: only the control is tuned.
+    Condition(name="labels only, best rate", grid=tuple({"learning_rate": rate} for rate in RATES), **STUDENT),
 )
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
