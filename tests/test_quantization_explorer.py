@@ -57,6 +57,9 @@ def explorer(model: nn.Module, tiny_data: ImageData) -> Explorer:
         WeightChoice(1, per_channel=False),
         WeightChoice(5, ternary=True),
         WeightChoice(REAL),
+        WeightChoice(3, group=9),
+        WeightChoice(2, symmetric=False, observer="mse"),
+        WeightChoice(2, symmetric=False, per_channel=False, observer="percentile"),
     ],
 )
 def test_a_trial_is_what_prepare_and_calibrate_make(
@@ -68,6 +71,8 @@ def test_a_trial_is_what_prepare_and_calibrate_make(
         weight_bits=None if choice.bits == REAL else max(choice.bits, 2),
         scheme="ternary" if choice.ternary else "binary" if choice.bits == 1 else "uniform",
         per_channel=choice.per_channel,
+        group=choice.group,
+        symmetric=choice.symmetric,
         observer=choice.observer,
         activation_bits=3,
     )
@@ -102,12 +107,17 @@ def test_what_makes_no_difference_is_measured_once(trial: QuantizationTrial) -> 
     assert low <= first.accuracy <= high and first.total == 12
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 8, REAL])
-@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *(WeightChoice(bits, per_channel=per_channel) for bits in (1, 2, 3, 8, REAL) for per_channel in (False, True)),
+        WeightChoice(3, group=9),
+        WeightChoice(2, symmetric=False),
+    ],
+)
 def test_bytes_are_those_of_the_written_file(
-    trial: QuantizationTrial, model: nn.Module, tmp_path: Path, bits: int, per_channel: bool
+    trial: QuantizationTrial, model: nn.Module, tmp_path: Path, choice: WeightChoice
 ) -> None:
-    choice = WeightChoice(bits, per_channel=per_channel)
     assert trial.file_bytes(choice) == write_quantized(tmp_path / "a", model, trial.weights(choice).grids)
     assert trial.file_bytes(WeightChoice(REAL)) == trial.real_bytes
 
@@ -128,7 +138,8 @@ def test_weights_and_inputs_that_are_all_zeros_are_no_error(model: nn.Module, ti
 
 
 @pytest.mark.parametrize(
-    "state", ["", "scheme=ternary grids=channel", "weight_bits=1 activation_bits=2", "weight_bits=real"]
+    "state",
+    ["", "scheme=ternary grids=channel", "weight_bits=1 activation_bits=2", "weight_bits=real", "scheme=affine"],
 )
 def test_every_control_reaches_both_ends(explorer: Explorer, state: str) -> None:
     explorer.restore(state)
@@ -168,7 +179,9 @@ def test_what_share_shows_makes_the_explorer_anew(model: nn.Module, tiny_data: I
     first = explorer.state()
     sweep(explorer)
     explorer.reset()
-    assert explorer.state() == first and explorer.outcome.text == again.outcome.text
+    assert explorer.state() == first
+    # All but the best so far, which is kept.
+    assert explorer.outcome.text.splitlines()[:2] == again.outcome.text.splitlines()[:2]
 
 
 def test_what_is_said_is_what_is_so(model: nn.Module, tiny_data: ImageData, tmp_path: Path) -> None:
@@ -195,6 +208,40 @@ def test_only_well_chosen_ranges_reach_the_goal(standin_data: ImageData) -> None
     assert not explorer.outcome.goal_reached  # too many bytes
     explorer.restore("weight_bits=3 activation_bits=4")
     assert not explorer.outcome.goal_reached
+
+
+def test_the_smallest_file_that_is_good_enough_is_kept(standin_data: ImageData) -> None:
+    model, _ = checkpoints.load("resnet20", standin_data)
+    explorer = explore_quantization(model, standin_data, state="weight_bits=8 grids=channel activation_bits=4")
+
+    def best() -> str:
+        return explorer.outcome.text.splitlines()[-1]
+
+    assert best().startswith("Best so far: none reaches 90.0% with inputs of at most 3 bits.")
+    explorer.restore("activation_bits=3 activation_range=mse")
+    first = best()
+    assert re.match(r"Best so far: [\d.]+ kB at [\d.]+%, with weights of 8 bits, grids one for each channel", first)
+    explorer.restore("weight_bits=1")  # smaller, and useless
+    assert best() == first
+    explorer.restore("weight_bits=4")
+    second = best()
+    assert "with weights of 4 bits" in second
+    shown = next(line for line in explorer.figure.axes[2].lines if line.get_label() == "best so far").get_xydata()
+    size = float(second.split()[3])
+    trial_bytes = float(re.search(r"of ([\d.,]+) kB", explorer.outcome.text)[1].replace(",", ""))
+    assert shown.shape == (1, 2) and shown[0, 0] == pytest.approx(size / trial_bytes, abs=1e-3)
+    explorer.restore("weight_bits=8")  # larger
+    assert best() == second
+
+
+def test_groups_and_affine_grids_are_choices_and_files_say_what_they_cost(standin_data: ImageData) -> None:
+    model, _ = checkpoints.load("resnet20", standin_data)
+    explorer = explore_quantization(model, standin_data, pictures=20, state="weight_bits=2 grids=channel")
+    sizes = {}
+    for state in ("grids=channel", "grids=kernel", "grids=channel scheme=affine"):
+        explorer.restore(state)
+        sizes[state] = float(re.search(r"File: ([\d.]+) kB", explorer.outcome.text)[1])
+    assert sizes["grids=channel"] < sizes["grids=channel scheme=affine"] < sizes["grids=kernel"]
 
 
 def test_a_network_that_cannot_be_quantized_is_refused(model: nn.Module, tiny_data: ImageData) -> None:

@@ -17,6 +17,7 @@ from nnopt_lab.quantization import (
     fake_quantize,
     fold_batch_norm,
     grid_for,
+    observe,
     prepare,
     quantized_layers,
     rounded,
@@ -220,12 +221,30 @@ def _training_pictures(data):
         (lambda m, d: calibrate(m, d), "without quantized layers"),
         (lambda m, d: calibrate(prepare(m), d, pictures=0), "pictures is 0"),
         (lambda m, d: calibrate(prepare(m), d.with_train_size(1), observer="max"), "observer is 'max'"),
+        (lambda m, d: prepare(m, group=9, per_channel=False), "group is 9, but with one grid for the whole weight"),
+        (lambda m, d: prepare(m, group=0), "group is 0"),
+        (lambda m, d: prepare(m, scheme="binary", symmetric=False), "scheme is 'binary', but with groups or affine"),
         (lambda m, d: binarize(torch.tensor([[torch.nan]])), "weight holds NaN or infinity"),
     ],
 )
 def test_wrong_arguments_are_named(model, tiny_data, call, message):
     with pytest.raises(ValueError, match=message):
         call(model, tiny_data)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("observer", ["minmax", "mse", "percentile"])
+def test_grids_of_prepared_weights_are_those_asked_for(model, symmetric, observer):
+    prepared = prepare(model, weight_bits=3, group=9, symmetric=symmetric, observer=observer, activation_bits=None)
+    for name, layer in quantized_layers(prepared).items():
+        weight = model.get_submodule(name).weight
+        divides = weight[0].numel() % 9 == 0
+        options = dict(bits=3, symmetric=symmetric, axis=0, group=9 if divides else None)
+        expected = choose_grid(*observe(weight, observer, **options), **options)
+        grid = layer.weight_grid()
+        assert grid.group == expected.group and grid.zero_point.equal(expected.zero_point)
+        torch.testing.assert_close(grid.scale, expected.scale)
+    assert {layer.weight_grid().group for layer in quantized_layers(prepared).values()} == {9, None}
 
 
 def test_without_calibration_nothing_is_computed(model):

@@ -168,19 +168,25 @@ class ErrorPanel:
 
 
 class FilePanel(TriedPoints):
-    """Accuracy over the share of the real network's file."""
+    """Accuracy over the share of the real network's file, and the best so far."""
 
-    def __init__(self, ax: Axes, *, whole: float, goal: tuple[float, float]) -> None:
-        """Draw what stands still on ``ax``: the real network's accuracy, and the corner where the goal lies."""
-        share, accuracy = goal
+    def __init__(self, ax: Axes, *, whole: float, goal: float) -> None:
+        """Draw what stands still on ``ax``: the real network's accuracy, and from which accuracy on a file counts."""
         with styled():
             ax.set_xscale("log", base=2)
-            ax.set_xlim(0.05, 1.12)
+            ax.set_xlim(0.04, 1.12)
             ax.xaxis.set_major_locator(FixedLocator([1 / 16, 1 / 8, 1 / 4, 1 / 2, 1]))
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
-            draw_goal(ax, (0.05, share), accuracy, whole=whole)
+            draw_goal(ax, (0.04, 1.12), goal, whole=whole)
+        star = {"color": COLORS["green"], "markersize": 14, "markeredgecolor": "white", "label": "best so far"}
+        self._best = ax.plot([], [], "*", linestyle="none", **star)[0]
         super().__init__(ax)
+        self.artists.insert(0, self._best)
+
+    def show_best(self, share: float, accuracy: float) -> None:
+        """Show the smallest file so far that reaches the goal."""
+        self._best.set_data([share], [accuracy])
 
 
 class NoisePanel:

@@ -76,11 +76,15 @@ class _FakeQuantized(nn.Module):
         weight_bits: int | None,
         activation_bits: int | None,
         axis: int | None,
+        group: int | None,
+        symmetric: bool,
         observer: str,
     ) -> None:
         self.weight, self.bias = layer.weight, layer.bias
         self.scheme, self.weight_bits, self.activation_bits = scheme, weight_bits, activation_bits
-        self.axis, self.observer = axis, observer
+        if group is not None and layer.weight[0].numel() % group:
+            group = None
+        self.axis, self.group, self.symmetric, self.observer = axis, group, symmetric, observer
         self.enabled = True
         self.register_buffer("share", self._share_of_range(), persistent=False)
         device = layer.weight.device
@@ -91,14 +95,26 @@ class _FakeQuantized(nn.Module):
 
     @torch.no_grad()
     def _share_of_range(self) -> Tensor:
-        """Return how much of the weights' whole range the observer covers; kept while the weights are trained."""
+        """Return how much of the weights' whole range the observer covers, below and above 0: shape (2, \\*grids).
+
+        Kept while the weights are trained.
+        """
         if self.scheme != "uniform" or self.weight_bits is None or self.observer == "minmax":
-            return torch.ones((), device=self.weight.device)
-        options = dict(bits=self.weight_bits, symmetric=True, axis=self.axis)
-        low, high = observe(self.weight, self.observer, **options)
-        whole_low, whole_high = observe(self.weight, "minmax", **options)
-        whole = torch.maximum(-whole_low, whole_high)
-        return torch.where(whole > 0, torch.maximum(-low, high) / whole.clamp(min=1e-30), 1.0)
+            return torch.ones(2, device=self.weight.device)
+        low, high = self._observed(self.observer)
+        whole_low, whole_high = self._observed("minmax")
+        if self.symmetric:
+            low, whole_low = -torch.maximum(-low, high), -torch.maximum(-whole_low, whole_high)
+            high, whole_high = -low, -whole_low
+        shares = [
+            (whole_low < 0, low / whole_low.clamp(max=-1e-30)),
+            (whole_high > 0, high / whole_high.clamp(min=1e-30)),
+        ]
+        return torch.stack([torch.where(there, share, 1.0) for there, share in shares])
+
+    def _observed(self, observer: str) -> tuple[Tensor, Tensor]:
+        options = dict(bits=self.weight_bits, symmetric=self.symmetric, axis=self.axis, group=self.group)
+        return observe(self.weight, observer, **options)
 
     @torch.no_grad()
     def weight_grid(self) -> Grid | None:
@@ -109,9 +125,10 @@ class _FakeQuantized(nn.Module):
             return ternarize(self.weight, axis=self.axis)
         if self.weight_bits is None:
             return None
-        low, high = observe(self.weight, "minmax", bits=self.weight_bits, symmetric=True, axis=self.axis)
-        ends = low * self.share, high * self.share
-        return choose_grid(*ends, bits=self.weight_bits, symmetric=True, axis=self.axis)
+        low, high = self._observed("minmax")
+        ends = low * self.share[0], high * self.share[1]
+        options = dict(bits=self.weight_bits, symmetric=self.symmetric, axis=self.axis, group=self.group)
+        return choose_grid(*ends, **options)
 
     def input_grid(self) -> Grid | None:
         """Return the grid of the inputs; None if they stay as they are or `calibrate` was not called yet."""
@@ -184,6 +201,8 @@ def prepare(
     activation_bits: int | None = 8,
     scheme: str = "uniform",
     per_channel: bool = True,
+    group: int | None = None,
+    symmetric: bool = True,
     observer: str = "minmax",
     keep: Iterable[str] = (),
 ) -> nn.Module:
@@ -204,7 +223,12 @@ def prepare(
     scheme : str
         One of `SCHEMES`.
     per_channel : bool
-        One symmetric grid for each output channel of a weight, or one for the weight.
+        One grid for each output channel of a weight, or one for the weight.
+    group : int, optional
+        One for each so many consecutive weights of a channel, as for the 9 of a 3 × 3 kernel; a layer whose channels
+        they do not divide keeps one for each channel. Not with ternary and binary weights.
+    symmetric : bool
+        Of the weights' even grids, see `choose_grid`; engines that compute in integers want True.
     observer : str
         Where the grids of weights end: ``"minmax"``, ``"percentile"`` or ``"mse"`` (see `observe`). Training keeps the
         share of the range that it covered at first, which is not in the state dict: to load one, prepare the same
@@ -226,12 +250,16 @@ def prepare(
         raise ValueError(f"model is a {type(model).__name__} that is already prepared, but it must be one that is not.")
     if activation_bits is not None:
         ends_of(activation_bits, symmetric=False)
+    if group is not None and (require_integer("group", group) and not per_channel):
+        raise ValueError(f"group is {group}, but with one grid for the whole weight it must be None.")
+    if scheme != "uniform" and (group is not None or not symmetric):
+        raise ValueError(f"scheme is {scheme!r}, but with groups or affine grids it must be 'uniform'.")
     kept = {require_choice("keep", name, layers) for name in keep}
     bits_of = weight_bits if isinstance(weight_bits, Mapping) else dict.fromkeys(layers, weight_bits)
     for name, bits in bits_of.items():
         require_choice("weight_bits", name, layers)
         if bits is not None and scheme == "uniform":
-            ends_of(bits, symmetric=True)
+            ends_of(bits, symmetric=symmetric)
     for name, layer in layers.items():
         if name in kept:
             continue
@@ -241,6 +269,8 @@ def prepare(
             weight_bits=bits_of.get(name),
             activation_bits=activation_bits,
             axis=0 if per_channel else None,
+            group=group,
+            symmetric=symmetric,
             observer=observer,
         )
         made.train(layer.training)

@@ -37,6 +37,10 @@ class WeightChoice:
         `ternarize` instead, whatever ``bits`` are.
     per_channel : bool
         A grid for each output channel, or one for the layer.
+    group : int or None
+        A grid for each so many weights of a channel instead, where they divide it; see `prepare`.
+    symmetric : bool
+        Of even grids; affine ones have a zero point.
     observer : str
         Where even grids end: ``"minmax"``, ``"percentile"`` or ``"mse"``.
     """
@@ -45,6 +49,8 @@ class WeightChoice:
     ternary: bool = False
     per_channel: bool = True
     observer: str = "minmax"
+    group: int | None = None
+    symmetric: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,8 @@ class QuantizationTrial:
         model: nn.Module,
         data: ImageData,
         *,
-        pictures: int = 200,
-        calibration_pictures: int = 256,
+        pictures: int = 100,
+        calibration_pictures: int = 128,
         seed: int = 0,
     ) -> None:
         split = data.validation.take(require_integer("pictures", pictures))
@@ -149,6 +155,8 @@ class QuantizationTrial:
                 activation_bits=None,
                 scheme="ternary" if choice.ternary else "binary" if choice.bits == 1 else "uniform",
                 per_channel=choice.per_channel,
+                group=choice.group,
+                symmetric=choice.symmetric,
                 observer=choice.observer,
             )
             grids = weight_grids(prepared)
