@@ -11,7 +11,15 @@ from torch import nn
 
 from nnopt_lab import checkpoints
 from nnopt_lab.models import build, count
-from nnopt_lab.pruning import measure_blocks, removable_blocks, remove_blocks, skip_block
+from nnopt_lab.pruning import (
+    mask_blocks,
+    measure_blocks,
+    removable_blocks,
+    remove_blocks,
+    removed_blocks,
+    score_weights,
+    skip_block,
+)
 from nnopt_lab.pruning.channels import plan_channels, remove_channels
 from nnopt_lab.training import CheckpointError, evaluate
 
@@ -44,6 +52,30 @@ def test_without_a_block_the_network_is_as_if_the_block_added_nothing(names):
     left = dict(smaller.named_modules())
     assert not any(name in left for name in names) and "stage2.0" in left
     assert "stage1.0" in dict(model.named_modules())
+
+
+@pytest.mark.parametrize(("rate", "gone"), [(0.0, 0), (0.3, 2), (0.99, 7)])
+def test_masks_take_the_blocks_with_the_lowest_mean_score(rate, gone):
+    model = build("resnet20")
+    scores = score_weights(model, "l1")
+    masks = mask_blocks(model, rate=rate, scores=scores)
+    removed = removed_blocks(model, masks)
+    assert len(removed) == gone
+    means = {
+        name: torch.cat([scores[f"{name}.{conv}"].flatten() for conv in ("conv1", "conv2")]).mean().item()
+        for name in removable_blocks(model)
+    }
+    assert set(removed) == set(sorted(means, key=means.get)[:gone])
+    inside = sum(
+        model.get_submodule(f"{name}.{conv}").weight.numel() for name in removed for conv in ("conv1", "conv2")
+    )
+    assert masks.total - masks.kept == inside
+
+
+def test_a_chain_has_no_blocks_to_mask():
+    model = build("article_cnn")
+    masks = mask_blocks(model, rate=0.5, scores=score_weights(model, "l1"))
+    assert masks.sparsity == 0 and removed_blocks(model, masks) == []
 
 
 def test_skipping_is_removing_for_the_time_being():

@@ -16,6 +16,7 @@ from torch import nn
 from nnopt_lab import checkpoints, models
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.inspecting import layers
+from nnopt_lab.pruning.blocks import remove_blocks, removed_blocks
 from nnopt_lab.pruning.masks import Masks, choose_masks
 from nnopt_lab.pruning.trial import PruningTrial
 from nnopt_lab.sparse_storage import FORMATS, model_bytes, write_model
@@ -47,7 +48,7 @@ def explorer(model: nn.Module, tiny_data: ImageData) -> Explorer:
 # --- explore_pruning
 
 
-@pytest.mark.parametrize("granularity", ["weight", "n:m", "kernel", "channel"])
+@pytest.mark.parametrize("granularity", ["weight", "n:m", "kernel", "channel", "block"])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_every_control_reaches_both_ends(explorer: Explorer, granularity: str, scope: str) -> None:
     explorer.restore(f"granularity={granularity} scope={scope}")
@@ -93,6 +94,30 @@ def test_sliders_that_mean_nothing_are_out_of_use(explorer: Explorer) -> None:
     assert rate.disabled and threshold.disabled
     explorer.restore("granularity=channel rate=0.2")
     assert not rate.disabled and not threshold.disabled
+    explorer.restore("granularity=block")
+    assert not rate.disabled and threshold.disabled
+
+
+def test_only_networks_with_blocks_offer_them(explorer: Explorer, tiny_data: ImageData) -> None:
+    chain = models.build("article_cnn", num_classes=4)
+    units = [dict(one.controls["granularity"].options) for one in (explorer, explore_pruning(chain, tiny_data))]
+    assert ["block" in one.values() for one in units] == [True, False]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_block_is_not_masked_but_removed(standin_data: ImageData, fresh: bool) -> None:
+    model = checkpoints.load("resnet20", standin_data)[0]
+    trial = PruningTrial(model, standin_data, pictures=40)
+    masks = trial.masks(criterion="l1", granularity="block", scope="global", rate=0.3)
+    smaller = remove_blocks(model, removed_blocks(model, masks))
+    executed, useful = trial.macs(masks)
+    assert executed == useful == models.count(smaller).macs < trial.macs(Masks({}))[0]
+    assert trial.sizes(masks) == {name: model_bytes(smaller, name) for name in FORMATS}
+    if fresh:
+        refresh_statistics(smaller, standin_data, pictures=200)
+    found = evaluate(smaller, standin_data, standin_data.validation.take(40))
+    assert trial.score(masks, fresh_statistics=fresh).accuracy == pytest.approx(found.accuracy)
+    assert trial.score(Masks({})) == trial.whole
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,14 @@
 """Pruning: what to remove, when, and what is really saved by it."""
 
-from nnopt_lab.pruning.blocks import BlockImportance, measure_blocks, removable_blocks, remove_blocks, skip_block
+from nnopt_lab.pruning.blocks import (
+    BlockImportance,
+    mask_blocks,
+    measure_blocks,
+    removable_blocks,
+    remove_blocks,
+    removed_blocks,
+    skip_block,
+)
 from nnopt_lab.pruning.budget import solve_budget
 from nnopt_lab.pruning.channels import ChannelPlan, mask_channels, plan_channels, remove_channels, score_channels
 from nnopt_lab.pruning.criteria import CRITERIA, channel_activity, gradient_magnitudes, input_magnitudes, score_weights
@@ -41,6 +49,7 @@ __all__ = [
     "keep_highest",
     "keep_n_of_m",
     "layers_divisible_by",
+    "mask_blocks",
     "mask_channels",
     "measure_blocks",
     "measure_sensitivity",
@@ -51,6 +60,7 @@ __all__ = [
     "removable_blocks",
     "remove_blocks",
     "remove_channels",
+    "removed_blocks",
     "rewind",
     "score_channels",
     "score_weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,8 @@ from nnopt_lab.arguments import require_choice, require_integer
 from nnopt_lab.datasets.batches import BatchSource
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.models import ResidualBlock
+from nnopt_lab.pruning.masks import Masks, keep_highest
+from nnopt_lab.pruning.prunable import prunable_layers
 from nnopt_lab.training import evaluate
 
 
@@ -90,6 +92,49 @@ def remove_blocks(model: nn.Module, names: Iterable[str]) -> nn.Module:
         path, _, key = name.rpartition(".")
         delattr(smaller.get_submodule(path), key)
     return smaller
+
+
+def mask_blocks(model: nn.Module, *, rate: float, scores: Mapping[str, Tensor]) -> Masks:
+    """Choose the residual blocks to remove as `choose_masks` chooses smaller units; the model is not changed.
+
+    A mask of zeros is not the block removed, since its batch norm still adds a shift: see `removed_blocks`.
+
+    Parameters
+    ----------
+    rate : float
+        Share of the removable blocks, in [0, 1).
+    scores : mapping of Tensor
+        One for each weight, as `score_weights` returns. A block's score is the mean over its weights.
+
+    Returns
+    -------
+    Masks
+        For all prunable layers of the model; nothing of a removed block stays.
+
+    Raises
+    ------
+    ValueError
+        If ``rate`` is out of range.
+    """
+    layers, names = prunable_layers(model), removable_blocks(model)
+    members = {name: [layer for layer in layers if layer.startswith(f"{name}.")] for name in names}
+    means = [torch.cat([scores[layer].flatten() for layer in members[name]]).mean() for name in names]
+    stays = keep_highest(torch.stack(means), rate).tolist() if names else []
+    gone = {layer for name, kept in zip(names, stays, strict=True) if not kept for layer in members[name]}
+    return Masks(
+        {name: torch.full_like(layer.weight, name not in gone, dtype=torch.bool) for name, layer in layers.items()}
+    )
+
+
+def removed_blocks(model: nn.Module, masks: Masks) -> list[str]:
+    """Return the removable blocks of which ``masks`` leave nothing, for `remove_blocks` or `skip_block`."""
+    left = {name for name, mask in masks.masks.items() if mask.any()}
+    return [
+        block
+        for block in removable_blocks(model)
+        if not any(name.startswith(f"{block}.") for name in left)
+        and any(name.startswith(f"{block}.") for name in masks.masks)
+    ]
 
 
 def measure_blocks(model: nn.Module, data: ImageData, *, pictures: int = 1000) -> list[BlockImportance]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from nnopt_lab.datasets.batches import BatchSource
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.inspecting import layers
 from nnopt_lab.measuring import accuracy_interval
+from nnopt_lab.pruning.blocks import mask_blocks, removable_blocks, removed_blocks, skip_block
 from nnopt_lab.pruning.criteria import score_weights
 from nnopt_lab.pruning.granularity import unit_scores
 from nnopt_lab.pruning.masks import Masks, choose_masks, rate_for, threshold_for
@@ -83,6 +85,8 @@ class PruningTrial:
         Of the network as it was given.
     layer_names : list of str
         Of the layers that can be pruned.
+    has_blocks : bool
+        Whether there are residual blocks that can be removed.
     pictures : int
         How many are measured on.
     edges, bin_counts : ndarray
@@ -108,6 +112,7 @@ class PruningTrial:
         self._measured: dict[tuple[bytes, bool], int] = {}
         self._macs = {layer.name: layer.macs for layer in layers(self._model)}
         self.layer_names = list(self._layers)
+        self.has_blocks = bool(removable_blocks(self._model))
         self.pictures = len(split)
         correct = self._correct()
         self.whole = Score(correct, correct, self.pictures)
@@ -136,7 +141,12 @@ class PruningTrial:
         rate: float | None = None,
         threshold: float | None = None,
     ) -> Masks:
-        """Choose masks as `choose_masks` does, from scores that are computed once; 2:4 takes no rate or threshold."""
+        """Choose masks as `choose_masks` does, from scores that are computed once; 2:4 takes no rate or threshold.
+
+        With ``granularity="block"``, as `mask_blocks` does: it takes a rate, and ``scope`` plays no part.
+        """
+        if granularity == "block":
+            return mask_blocks(self._model, rate=rate or 0.0, scores=self._score(criterion, "weight"))
         return choose_masks(
             self._model,
             rate=None if granularity == "n:m" else rate,
@@ -164,8 +174,8 @@ class PruningTrial:
     def score(self, masks: Masks, *, fresh_statistics: bool = False) -> Score:
         """Measure the network with the weights that ``masks`` remove at 0; what was measured before costs nothing.
 
-        With ``fresh_statistics``, batch norm's are measured anew on 200 training pictures first: see
-        `nnopt_lab.training.refresh_statistics`.
+        A block of which nothing stays is skipped. With ``fresh_statistics``, batch norm's are measured anew on 200
+        training pictures first: see `nnopt_lab.training.refresh_statistics`.
         """
         seen = hashlib.blake2b(digest_size=16)
         for mask in masks.masks.values():
@@ -174,10 +184,13 @@ class PruningTrial:
         if key not in self._measured:
             try:
                 masks.apply(self._model)
-                if fresh_statistics:
-                    pictures = min(_FRESH_PICTURES, len(self._data.train))
-                    refresh_statistics(self._model, self._data, pictures=pictures, batch_size=min(100, pictures))
-                self._measured[key] = self._correct()
+                with ExitStack() as stack:
+                    for block in removed_blocks(self._model, masks):
+                        stack.enter_context(skip_block(self._model, block))
+                    if fresh_statistics:
+                        pictures = min(_FRESH_PICTURES, len(self._data.train))
+                        refresh_statistics(self._model, self._data, pictures=pictures, batch_size=min(100, pictures))
+                    self._measured[key] = self._correct()
             finally:  # an interruption must not leave the zeros to the next masks
                 self._restore()
         return Score(self._measured[key], self.whole.correct, self.pictures)
@@ -189,19 +202,37 @@ class PruningTrial:
         return kept, self.bin_counts - kept
 
     def macs(self, masks: Masks) -> tuple[int, int]:
-        """Return the multiply–accumulates of one picture: all that are executed, and those by weights that stay."""
+        """Return the multiply–accumulates of one picture: all that are executed, and those by weights that stay.
+
+        Zeros are executed like other numbers; blocks of which nothing stays are not.
+        """
         every = sum(self._macs.values())
         spared = sum(self._macs.get(name, 0) * share for name, share in masks.sparsity_by_layer().items())
-        return every, round(every - spared)
+        blocks = tuple(f"{block}." for block in removed_blocks(self._model, masks))
+        skipped = sum(macs for name, macs in self._macs.items() if name.startswith(blocks))
+        return every - skipped, round(every - spared)
 
     def sizes(self, masks: Masks) -> dict[str, int]:
         """Return the bytes that each format of `nnopt_lab.sparse_storage` takes for all of the network, by its name."""
-        sizes = dict.fromkeys(FORMATS, self._bytes_of_the_rest)
+        blocks = removed_blocks(self._model, masks)
+        inside = tuple(f"{block}." for block in blocks)
+        sizes = dict.fromkeys(FORMATS, self._bytes_of_the_rest - self._bytes_beside_weights(blocks))
         for name, weight in self._weights.items():
+            if name.startswith(inside):
+                continue
             left = int((masks.masks[name] & self._nonzero[name]).count_nonzero())
             for form in FORMATS:
                 sizes[form] += storage_bytes(tuple(weight.shape), left, form, bytes_per_number=weight.element_size())
         return sizes
+
+    def _bytes_beside_weights(self, blocks: list[str]) -> int:
+        tensors = (
+            tensor
+            for block in blocks
+            for name, tensor in self._model.get_submodule(block).state_dict(prefix=f"{block}.").items()
+            if name.removesuffix(".weight") not in self._weights
+        )
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     @torch.inference_mode()
     def _correct(self) -> int:

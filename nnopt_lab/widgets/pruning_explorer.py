@@ -28,6 +28,7 @@ GRANULARITIES = {
     "n:m": "2 of every 4 (2:4)",
     "kernel": "kernels",
     "channel": "whole channels",
+    "block": "whole residual blocks",
 }
 FORMATS = {"dense": "dense", "bitmap": "as a bitmap", "csr": "as CSR"}
 STATISTICS = {"stale": "stale, as trained", "fresh": "fresh, measured anew"}
@@ -70,10 +71,12 @@ class _PruningExplorer:
     def __init__(self, trial: PruningTrial, data_label: str) -> None:
         self._trial = trial
         self._label = data_label
+        self._macs_whole = trial.macs(trial.masks(criterion="l1", granularity="weight", scope="global", rate=0.0))[0]
         self._measured: dict[tuple[str, ...], dict[float, float]] = {}
+        units = {title: name for name, title in GRANULARITIES.items() if name != "block" or trial.has_blocks}
         self.controls = {
             "criterion": menu("criterion", {title: name for name, title in CRITERIA.items()}, value="l1"),
-            "granularity": menu("unit", {title: name for name, title in GRANULARITIES.items()}, value="weight"),
+            "granularity": menu("unit", units, value="weight"),
             "scope": menu("compared", {title: name for name, title in SCOPES.items()}, value="global"),
             "statistics": menu("batch norm", {title: name for name, title in STATISTICS.items()}, value="stale"),
             "rate": slider("rate", low=0.0, high=HIGHEST_RATE, value=0.3, step=0.005, digits=3),
@@ -173,11 +176,16 @@ class _PruningExplorer:
     def _sizes(self, masks: Masks) -> str:
         sizes = ", ".join(f"{FORMATS[name]} {size / 1e3:,.0f} kB" for name, size in self._trial.sizes(masks).items())
         every, useful = self._trial.macs(masks)
-        return (
-            f"{masks.total - masks.kept:,} of {masks.total:,} weights removed ({masks.sparsity:.1%}). "
-            f"Stored: {sizes}.\n"
+        executed = (
             f"Executed: {every / 1e6:.1f} million multiply–accumulates a picture, as before, "
             f"of which {useful / 1e6:.1f} million by weights that are left: zeros are multiplied like other numbers."
+            if every == self._macs_whole
+            else f"Executed: {every / 1e6:.1f} of {self._macs_whole / 1e6:.1f} million multiply–accumulates a picture: "
+            "a block that is removed is not computed."
+        )
+        return (
+            f"{masks.total - masks.kept:,} of {masks.total:,} weights removed ({masks.sparsity:.1%}). "
+            f"Stored: {sizes}.\n{executed}"
         )
 
     def _agree(self, rate: float, threshold: float, criterion: str, granularity: str) -> bool:
@@ -214,7 +222,7 @@ class _PruningExplorer:
 
 
 def _has_threshold(granularity: str, scope: str) -> bool:
-    return scope == "global" and granularity != "n:m"
+    return scope == "global" and granularity not in ("n:m", "block")
 
 
 def _judge(score: Score) -> str:
