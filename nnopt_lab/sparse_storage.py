@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ from nnopt_lab.files import write_tensors
 from nnopt_lab.pruning.prunable import prunable_layers
 from nnopt_lab.training import CheckpointError
 from nnopt_lab.training.state import load_weights, read_tensors
+
+if TYPE_CHECKING:
+    from nnopt_lab.pruning.sensitivity import Sensitivity
 
 FORMATS = ("dense", "bitmap", "csr")
 """How one tensor can be stored."""
@@ -181,6 +185,29 @@ def model_bytes(model: nn.Module, format: str, *, nonzeros: Mapping[str, int] | 
         chosen = _chosen_format(shape, left, format, size)
         total += storage_bytes(shape, left, chosen, bytes_per_number=size) - layer.weight.numel() * size
     return total
+
+
+def storage_costs(model: nn.Module, sensitivity: Sensitivity, format: str) -> dict[str, list[int]]:
+    """Return the bytes of each layer's weight in ``format`` when whole and at each measured rate.
+
+    For `nnopt_lab.pruning.solve_budget`: with bits, indices and pointers counted, its limit is one of the file, but for
+    what `model_bytes` counts beside these weights.
+
+    Parameters
+    ----------
+    format : str
+        One of `FORMATS`, or ``"smallest"`` for the smallest of them in each layer.
+    """
+    require_choice("format", format, (*FORMATS, "smallest"))
+    layers, costs = prunable_layers(model), {}
+    for name, shares in zip(sensitivity.layers, sensitivity.kept_shares, strict=True):
+        weight = layers[name].weight
+        size, shape, costs[name] = weight.element_size(), tuple(weight.shape), []
+        for share in (1.0, *shares):
+            left = round(share * weight.numel())
+            chosen = _chosen_format(shape, left, format, size)
+            costs[name].append(storage_bytes(shape, left, chosen, bytes_per_number=size))
+    return costs
 
 
 def write_model(path: Path | str, model: nn.Module, *, format: str = "csr") -> int:

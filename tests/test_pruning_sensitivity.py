@@ -15,6 +15,7 @@ from torch import nn
 from nnopt_lab.measuring import accuracy_interval
 from nnopt_lab.pruning import Sensitivity, choose_masks, measure_sensitivity, prunable_layers, solve_budget
 from nnopt_lab.pruning.budget import CELLS
+from nnopt_lab.sparse_storage import model_bytes, storage_costs, write_model
 from nnopt_lab.training import TrainingSettings, evaluate, fit, refresh_statistics
 
 
@@ -190,9 +191,33 @@ def test_the_limit_holds_for_the_masks_that_the_plan_makes(tiny_data, trained):
         assert 4 * masks.kept <= limit
 
 
+@pytest.mark.parametrize("form", ["dense", "bitmap", "csr", "smallest"])
+def test_a_limit_of_bytes_counts_what_is_stored(tiny_data, trained, form, tmp_path):
+    found = measure_sensitivity(trained, tiny_data, rates=(0.3, 0.6, 0.9))
+    costs = storage_costs(trained, found, form)
+    rest = model_bytes(trained, form) - sum(costs[name][0] for name in found.layers)
+    least, most = (sum(choose(of) for of in costs.values()) for choose in (min, max))
+    for limit in np.linspace(least, most, 4):
+        pruned = copy.deepcopy(trained)
+        choose_masks(pruned, rates=solve_budget(found, costs, limit=float(limit))).apply(pruned)
+        path = tmp_path / "model.safetensors"
+        written = write_model(path, pruned, format=form)
+        header = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+        assert written - header == model_bytes(pruned, form) <= limit + rest
+
+
+def test_one_cost_for_each_rate_is_taken_as_it_is():
+    sensitivity = scan([[3, 30], [0, 2]], [0.5, 0.75])
+    costs = {"layer0": [10.0, 9.0, 1.0], "layer1": [10.0, 9.0, 8.0]}
+    assert solve_budget(sensitivity, costs, limit=18) == {"layer0": 0.0, "layer1": 0.75}
+    assert solve_budget(sensitivity, costs, limit=16.5) == {"layer0": 0.75, "layer1": 0.0}
+
+
 @pytest.mark.parametrize(
     ("costs", "limit", "message"),
     [
+        ({"layer0": 1.0, "layer1": [1.0, 2.0, 3.0]}, 1, r"costs\['layer1'\] holds 3 numbers, but it must hold 2"),
+        ({"layer0": 1.0, "layer1": [1.0, -2.0]}, 1, r"costs\['layer1'\] is -2.0"),
         ({"layer0": 1.0}, 1, "costs has no entry for 'layer1'"),
         ({"layer0": 1.0, "layer1": -1.0}, 1, r"costs\['layer1'\] is -1.0"),
         ({"layer0": 1.0, "layer1": 1.0}, float("nan"), "limit is nan"),
