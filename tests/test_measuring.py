@@ -18,6 +18,7 @@ from nnopt_lab.measuring import (
     Comparison,
     accuracy_interval,
     bytes_on_disk,
+    chance_of_difference,
     compare_latency,
     gradient_norms_by_layer,
     measure_latency,
@@ -61,6 +62,15 @@ def test_intervals_of_nonsense_are_refused(arguments, message):
         accuracy_interval(*arguments)
     with pytest.raises(ValueError, match="confidence is 95"):
         accuracy_interval(1, 2, confidence=95)
+
+
+@given(won=st.integers(0, 60), lost=st.integers(0, 60))
+def test_pictures_won_and_lost_are_told_apart_as_by_the_binomial_test(won, lost):
+    stats = pytest.importorskip("scipy.stats")
+    found = chance_of_difference(won, lost)
+    assert found == chance_of_difference(lost, won)
+    if won + lost:
+        assert found == pytest.approx(stats.binomtest(won, won + lost).pvalue)
 
 
 def test_bytes_on_disk_are_the_weights_and_a_header():

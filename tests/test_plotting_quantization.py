@@ -61,12 +61,12 @@ def test_each_number_has_an_arrow_to_where_it_is_rounded() -> None:
         "0.67",
         "1",
     ]
-    assert legend_of(ax) == ["grid", "rounded", "clipped"]
+    assert legend_of(ax) == ["grid", "number", "number, clipped"]
     labels = [text for text in ax.texts if text.get_text() in ("0.25", "0.3")]
     assert labels[0].get_position()[1] != labels[1].get_position()[1]  # they would overlap
     assert_nothing_is_cut_off(ax.figure)
     fine = drawing.draw_number_line(NUMBERS, choose_grid(-2.0, 2.0, bits=8, symmetric=True))
-    assert texts_of(fine)[4:] == ["−2", "2"] and "clipped" not in legend_of(fine)
+    assert texts_of(fine)[4:] == ["−2", "2"] and "number, clipped" not in legend_of(fine)
 
 
 def test_numbers_are_written_short() -> None:
@@ -81,6 +81,15 @@ def test_a_grid_lies_over_the_histogram_as_lines_or_as_a_band(bits: int, shown: 
     assert bars.get_data().values.sum() == WEIGHT.numel()
     assert sum(len(lines.get_segments()) for lines in ax.collections) == shown
     assert legend_of(ax) == ["values", f"grid: {2**bits - 1} numbers"]
+    assert_nothing_is_cut_off(ax.figure)
+
+
+def test_ends_of_other_ways_are_lines_and_rare_values_are_seen() -> None:
+    grid = grid_for(WEIGHT, bits=3)
+    ax = drawing.draw_histogram_with_grid(WEIGHT, grid, ends={"minmax": 3.0, "mse": 1.5}, log=True)
+    assert legend_of(ax) == ["values", "grid: 7 numbers", "minmax: 3.00", "mse: 1.50"]
+    assert [line.get_xdata()[0] for line in ax.lines] == [3.0, 1.5]
+    assert ax.get_yscale() == "log" and ax.get_ylim()[0] < 1  # a single value has a height
     assert_nothing_is_cut_off(ax.figure)
 
 

@@ -1,6 +1,6 @@
 """Numbers that can be trusted: accuracy with its interval, size on disk, latency, memory and where the time goes."""
 
-from nnopt_lab.measuring.accuracy import accuracy_interval
+from nnopt_lab.measuring.accuracy import accuracy_interval, chance_of_difference
 from nnopt_lab.measuring.gradients import gradient_norms_by_layer
 from nnopt_lab.measuring.latency import Comparison, Latency, compare_latency, measure_latency
 from nnopt_lab.measuring.memory import PeakMemory, measure_peak_memory, peak_memory
@@ -16,6 +16,7 @@ __all__ = [
     "StepParts",
     "accuracy_interval",
     "bytes_on_disk",
+    "chance_of_difference",
     "compare_latency",
     "gradient_norms_by_layer",
     "measure_latency",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import comb, sqrt
 from statistics import NormalDist
 
 from nnopt_lab.arguments import require_integer, require_number
@@ -39,3 +39,26 @@ def accuracy_interval(correct: int, total: int, *, confidence: float = 0.95) -> 
     low = 0.0 if correct == 0 else center - reach
     high = 1.0 if correct == total else center + reach
     return low, high
+
+
+def chance_of_difference(won: int, lost: int) -> float:
+    """Return how often two equally good networks would differ at least so much on the same pictures, 0–1.
+
+    ``won`` pictures only the second gets right, ``lost`` only the first. Of equally good ones each such picture is a
+    coin toss (the exact test of McNemar, 1947). Pictures that both get right or wrong say nothing, and are not asked:
+    so it finds differences that two overlapping `accuracy_interval` hide.
+
+    Raises
+    ------
+    ValueError
+        If a count is below 0.
+
+    Examples
+    --------
+    >>> chance_of_difference(9, 1), chance_of_difference(0, 0)
+    (0.021484375, 1.0)
+    """
+    won, lost = (require_integer(name, count, at_least=0) for name, count in (("won", won), ("lost", lost)))
+    tosses = won + lost
+    tail = sum(comb(tosses, heads) for heads in range(min(won, lost) + 1))
+    return min(1.0, 2 * tail / 2**tosses)

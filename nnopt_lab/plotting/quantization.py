@@ -48,7 +48,7 @@ def draw_number_line(values: ArrayLike, grid: Grid, ax: Axes | None = None, *, t
             ax.annotate("", (end, 0.05), (value, 1), arrowprops={"arrowstyle": "->", "linewidth": 1.2, **look})
         ax.plot([levels[0], levels[-1]], [0, 0], color=LEVEL, linewidth=1)
         ax.plot(levels, [0] * len(levels), "|", color=LEVEL, markersize=11, markeredgewidth=1.4, label="grid")
-        for kept, color, marker, label in ((True, VALUE, "o", "rounded"), (False, CLIPPED, "D", "clipped")):
+        for kept, color, marker, label in ((True, VALUE, "o", "number"), (False, CLIPPED, "D", "number, clipped")):
             shown = [value for value, rounds in zip(numbers.tolist(), inside, strict=True) if rounds is kept]
             ax.plot(shown, [1] * len(shown), marker, color=color, markersize=7, label=label if shown else "_")
         for value, up in zip(numbers.tolist(), label_heights(numbers.tolist(), 0.07 * (high - low)), strict=True):
@@ -66,7 +66,14 @@ def draw_number_line(values: ArrayLike, grid: Grid, ax: Axes | None = None, *, t
 
 
 def draw_histogram_with_grid(
-    values: Tensor, grid: Grid, ax: Axes | None = None, *, bins: int = 81, title: str = ""
+    values: Tensor,
+    grid: Grid,
+    ax: Axes | None = None,
+    *,
+    ends: Mapping[str, float] | None = None,
+    log: bool = False,
+    bins: int = 81,
+    title: str = "",
 ) -> Axes:
     """Draw how many values lie where, and over them the numbers that the grid has.
 
@@ -79,6 +86,10 @@ def draw_histogram_with_grid(
         Such as the weight of a layer.
     grid : Grid
         For them.
+    ends : mapping, optional
+        By the name of a method: where it would end one grid instead, drawn as a line.
+    log : bool
+        Of the counts, so that rare values are seen beside frequent ones. For one grid only.
     """
     ax = ax or tidy(new_axes(width_px=820, height_px=320))
     flat = values.detach().cpu().float().flatten().numpy()
@@ -94,13 +105,20 @@ def draw_histogram_with_grid(
             ax.axvspan(x[0], x[-1], facecolor=COLORS["orange"], alpha=0.16, linewidth=0, label=label, zorder=0)
         elif one:
             lines = {"color": COLORS["orange"], "linewidth": 1.0}
-            ax.vlines(x, 0, top, **lines, label=f"grid: {len(x)} numbers", zorder=3)
+            ax.vlines(x, 0, 2 * top, **lines, label=f"grid: {len(x)} numbers", zorder=3)
         else:
             label = f"grids of {len(np.unique(y))} channels"
             ax.plot(x, y, "|", color=COLORS["orange"], markersize=5, markeredgewidth=0.9, label=label)
             ax.axhline(0, color=MUTED, linewidth=0.8)
+        for index, (name, end) in enumerate((ends or {}).items()):
+            style = run_style(index)
+            ax.axvline(end, color=style.color, linestyle=style.line_style, linewidth=1.8, label=f"{name}: {end:.2f}")
         ax.set(ylim=(0 if one else 1.08 * y.min(), top), xlabel="value", ylabel="how many", title=title)
-        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
+        if log:
+            ax.set_yscale("log")
+            ax.set_ylim(0.5, 2 * top)
+        else:
+            ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
         ax.legend(**BESIDE)
     return ax
 
@@ -240,14 +258,13 @@ def draw_repair_steps(
             capsize=3,
             linewidth=1.2,
         )
-        for place, accuracy, end in zip(places, accuracies, high, strict=True):
-            look = {"va": "center", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}}  # over the line
-            ax.annotate(f"{accuracy:.1%}", (end, place), xytext=(6, 0), textcoords="offset points", **look)
+        for place, accuracy in zip(places, accuracies, strict=True):  # inside the bars, where no line runs
+            ax.annotate(f"{accuracy:.1%}", (0, place), xytext=(6, 0), textcoords="offset points", va="center")
         if real is not None:
             ax.axvline(real, color=MUTED, linewidth=1.2, linestyle="--", label=f"real numbers: {real:.1%}", zorder=0)
             ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0)
         ax.set_yticks(places, list(steps))
-        ax.set(xlim=(0, 1.12), ylim=(len(steps) - 0.5, -0.5), xlabel="accuracy, with its 95% interval", title=title)
+        ax.set(xlim=(0, 1.04), ylim=(len(steps) - 0.5, -0.5), xlabel="accuracy, with its 95% interval", title=title)
         ax.set_xticks(np.linspace(0, 1, 6))
         ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         ax.grid(False, axis="y")

@@ -46,8 +46,8 @@ class NumberLinePanel:
             for kept, color, style in ((True, INK, "-"), (False, CLIPPED, "--"))
         }
         self._heads = {
-            True: ax.plot([], [], "v", color=INK, label="rounded", **look)[0],
-            False: ax.plot([], [], "D", color=CLIPPED, label="clipped", **look)[0],
+            True: ax.plot([], [], "v", color=INK, label="its place", **look)[0],
+            False: ax.plot([], [], "D", color=CLIPPED, label="its place, clipped", **look)[0],
         }
         self._axis = ax.plot([], [], color=LEVEL, linewidth=1.0)[0]
         self._levels = ax.plot([], [], "|", color=LEVEL, markersize=13, markeredgewidth=1.4, label="grid")[0]
@@ -124,11 +124,14 @@ class GridPanel:
         """Show a grid, or none."""
         x, y = (np.zeros(0), np.zeros(0)) if grid is None else grid_marks(grid, self._top)
         one = grid is not None and grid.scale.ndim == 0
-        low = -0.52 * self._top
+        low = -0.52 * self._top if not one else 0.0
         lines = one and len(x) <= LEVELS_DRAWN
         self._one.set_segments([[(at, low), (at, self._top)] for at in x] if lines else [])
         self._band.set_bounds(*(x[0], low, x[-1] - x[0], self._top - low) if one and not lines else (0, 0, 0, 0))
         self._rows.set_data(([], []) if one else (x, y))
+        bottom = low if grid is not None and not one else 0.0  # room for rows only where there are some
+        if self._ax.get_ylim()[0] != bottom:
+            self._ax.set_ylim(bottom, self._top)
 
 
 class ErrorPanel:

@@ -82,7 +82,7 @@ class _QuantizationExplorer:
         self._best: tuple[int, float, WeightChoice, ActivationChoice] | None = None
         self._enough = trial.whole.accuracy - GOAL_POINTS / 100
         self.controls = {
-            "weight_bits": choice("weight bits", WEIGHT_BITS, value=8),
+            "weight_bits": choice("weight bits", WEIGHT_BITS, value=4),
             "scheme": menu("weights", {title: name for name, title in SCHEMES.items()}, value="uniform"),
             "grids": menu("their grids", {title: name for name, title in GRANULARITIES.items()}, value="tensor"),
             "weight_range": menu(
