@@ -17,7 +17,13 @@ Transform: TypeAlias = Callable[[Any], Any]
 
 
 def _norm(gradient: Any) -> Any:
-    return (gradient * gradient).sum(axis=-1, keepdims=True) ** 0.5
+    with np.errstate(over="ignore"):
+        norm = (gradient * gradient).sum(axis=-1, keepdims=True) ** 0.5
+    if isinstance(gradient, np.ndarray) and np.isinf(norm).any():  # the squares overflow before their root does
+        with np.errstate(invalid="ignore"):
+            largest = np.abs(gradient).max(axis=-1, keepdims=True)
+            norm = np.where(np.isinf(norm), largest * _norm(gradient / largest), norm)
+    return norm
 
 
 def clip_by_value(limit: float) -> Transform:
@@ -42,6 +48,8 @@ def clip_by_value(limit: float) -> Transform:
 def clip_by_norm(limit: float) -> Transform:
     """Return a transform that shortens a gradient longer than ``limit`` to that length; the direction stays.
 
+    A gradient that is not finite has no length to cut, and becomes NaN.
+
     Agrees with ``torch.nn.utils.clip_grad_norm_``, which adds 1e-6 to the norm (Pascanu et al., 2013, algorithm 1).
 
     Raises
@@ -55,7 +63,12 @@ def clip_by_norm(limit: float) -> Transform:
     [0.6, 0.8]
     """
     limit = require_number("limit", limit, above=0)
-    return lambda gradient: gradient * (limit / (_norm(gradient) + 1e-6)).clip(max=1.0)
+
+    def transform(gradient: Any) -> Any:
+        with np.errstate(invalid="ignore"):
+            return gradient * (limit / (_norm(gradient) + 1e-6)).clip(max=1.0)
+
+    return transform
 
 
 def normalize_gradient() -> Transform:
@@ -67,7 +80,12 @@ def normalize_gradient() -> Transform:
     [0.6, 0.8]
     """
     smallest = np.finfo(np.float32).tiny  # keeps 0/0 away and is lost beside any norm
-    return lambda gradient: gradient / (_norm(gradient) + smallest)
+
+    def transform(gradient: Any) -> Any:
+        with np.errstate(invalid="ignore"):
+            return gradient / (_norm(gradient) + smallest)
+
+    return transform
 
 
 def standardize_gradient() -> Transform:

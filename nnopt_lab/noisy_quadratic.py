@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnopt_lab.arguments import require_integer, require_number
+from nnopt_lab.arguments import require_integer, require_number, require_numbers
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,7 @@ class NoisyQuadratic:
         ValueError
             If the lengths differ or are 0, a rate is negative, a batch is below 1, or one is not finite.
         """
-        rate, batch = np.asarray(rates, dtype=float), np.asarray(batch_sizes, dtype=float)
-        if rate.ndim != 1 or rate.shape != batch.shape or not len(rate):
-            raise ValueError(
-                f"rates and batch_sizes have shapes {rate.shape} and {batch.shape}, but they must be (steps,) both."
-            )
-        require_number("smallest rate", float(rate.min()), at_least=0)
-        require_number("largest rate", float(rate.max()))
-        require_number("smallest batch size", float(batch.min()), at_least=1)
-        require_number("largest batch size", float(batch.max()))
+        rate, batch = _by_step(rates, batch_sizes)
         h, c = np.array(self.curvatures), np.array(self.noise)
         squares = np.empty((len(rate) + 1, len(h)))
         squares[0] = np.array(self.start) ** 2
@@ -110,15 +102,16 @@ class NoisyQuadratic:
         Raises
         ------
         ValueError
-            If ``runs`` or ``seed`` is out of range.
+            If ``runs`` or ``seed`` is out of range, or as `expected_losses` does.
         """
         runs, seed = require_integer("runs", runs), require_integer("seed", seed, at_least=0)
+        by_step = zip(*_by_step(rates, batch_sizes), strict=True)
         generator = np.random.default_rng(seed)
         h, deviation = np.array(self.curvatures), np.sqrt(self.noise)
         theta = np.tile(np.array(self.start, dtype=float), (runs, 1))
         losses = [(theta**2 @ h) / 2]
         with np.errstate(over="ignore", invalid="ignore"):
-            for rate, batch in zip(rates, batch_sizes, strict=True):
+            for rate, batch in by_step:
                 gradient = h * theta + generator.normal(size=theta.shape) * deviation / np.sqrt(batch)
                 theta = theta - rate * gradient
                 losses.append((theta**2 @ h) / 2)
@@ -140,6 +133,15 @@ class NoisyQuadratic:
         return float(np.sum(rate * c / (2 * batch_size * (2 - rate * h))))
 
 
+def _by_step(rates: Sequence[float], batch_sizes: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    rate, batch = np.asarray(rates, dtype=float), np.asarray(batch_sizes, dtype=float)
+    if rate.ndim != 1 or rate.shape != batch.shape or not len(rate):
+        raise ValueError(
+            f"rates and batch_sizes have shapes {rate.shape} and {batch.shape}, but they must be (steps,) both."
+        )
+    return require_numbers("a rate", rate, at_least=0), require_numbers("a batch size", batch, at_least=1)
+
+
 def harmonic_quadratic(*, directions: int = 16) -> NoisyQuadratic:
     """Return the noisy quadratic with curvatures 1, 1/2, 1/3, … and noise of the same size (Zhang et al., 2019).
 
@@ -154,7 +156,7 @@ def harmonic_quadratic(*, directions: int = 16) -> NoisyQuadratic:
 
 def steps_until(losses: np.ndarray, target: float) -> int | None:
     """Return the number of steps after which ``losses``, shape (steps + 1,), is at most ``target``; None if never."""
-    reached = np.flatnonzero(losses <= target)
+    reached = np.flatnonzero(losses <= require_number("target", target))
     return int(reached[0]) if len(reached) else None
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import descent as benchmark
-from nnopt_lab.descent import Trajectories, descend
+from nnopt_lab.descent import Trajectories, descend, fewest_steps
 from nnopt_lab.gradient_transforms import clip_by_norm, normalize_gradient, standardize_gradient
 from nnopt_lab.optimizers import RULES, VARIANTS
 from nnopt_lab.surfaces import SURFACES, noisy_quadratic, quadratic
@@ -204,3 +204,67 @@ def test_no_steps_are_the_start_alone():
 def test_arguments_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         descend(quadratic(4), **({"rules": ["gd"]} | options))
+
+
+@pytest.mark.parametrize(("surface", "rule"), [("valley", "momentum"), ("cliff", "adam"), ("saddle", "rmsprop")])
+def test_the_fewest_steps_are_those_of_the_paths(surface, rule):
+    rates = np.geomspace(1e-3, 1.0, 12)
+    found = fewest_steps(SURFACES[surface], rule, rates, steps=200)
+    named = {f"{rate}": float(rate) for rate in rates}
+    paths = descend(SURFACES[surface], dict.fromkeys(named, rule), learning_rate=named, steps=250, noise=0)
+    lows, highs = np.transpose(SURFACES[surface].window)
+    stays = ((paths.positions >= lows) & (paths.positions <= highs)).all(axis=(1, 2, 3))
+    counts = np.where(stays, paths.steps_until(SURFACES[surface].minimum_loss + 1e-3)[:, 0], np.inf)
+    assert found.steps == counts.min() <= 200
+    assert found.rate == rates[counts.argmin()] and found.at_end == (counts.argmin() in (0, 11))
+
+
+def test_a_best_rate_at_the_end_says_so_and_none_is_none():
+    assert fewest_steps(quadratic(1), "gd", [0.1, 0.5]).at_end
+    none = fewest_steps(quadratic(1), "gd", [1e-6, 3.0])
+    assert none.steps == np.inf and np.isnan(none.rate) and not none.at_end
+
+
+def test_a_rate_that_throws_the_path_out_of_the_picture_does_not_count():
+    surface = quadratic(100)
+    thrown = descend(surface, ["adagrad"], learning_rate=1000, steps=20)
+    assert thrown.steps_until(1e-3)[0, 0] < 6  # along the axes, the second step comes back from anywhere
+    assert fewest_steps(surface, "adagrad", [1000.0]).steps == np.inf
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rates": [0.1, 0.0]}, "a rate is 0"),
+        ({"rates": []}, "number of rates is 0"),
+        ({"above_minimum": np.nan}, "above_minimum is nan"),
+        ({"steps": 0}, "steps is 0"),
+        ({"rule": "sgd"}, "rule is 'sgd'"),
+        ({"momentum": 0.5}, "a hyperparameter of gd is 'momentum'"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        fewest_steps(quadratic(4), **({"rule": "gd", "rates": [0.1]} | options))
+
+
+def test_a_limit_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="loss is nan"):
+        descend(quadratic(4), ["gd"], steps=1).steps_until(np.nan)
+
+
+@given(momentum=st.floats(0, 0.99), rate=st.floats(1e-4, 0.05), x=st.floats(-2, 2), y=st.floats(-1, 3))
+@settings(max_examples=30)
+def test_torchs_nesterov_is_the_look_ahead_of_the_original(momentum, rate, x, y):
+    surface = SURFACES["himmelblau"]
+    position, velocity = np.array([x, y]), np.zeros(2)
+    ahead = [position]
+    with np.errstate(all="ignore"):
+        for _ in range(20):  # Sutskever et al. (2013): the gradient where the velocity is about to carry the ball
+            velocity = momentum * velocity - rate * surface.gradient(position + momentum * velocity)
+            position = position + velocity
+            ahead.append(position + momentum * velocity)
+    torchs = descend(surface, ["nesterov"], start=(x, y), learning_rate=rate, momentum=momentum, steps=20)
+    near = np.abs(ahead).max(axis=1) < 10  # rounding errors grow without limit where a path is thrown out
+    last = len(near) if near.all() else int(near.argmin())
+    assert torchs.positions[0, 0, :last] == pytest.approx(np.array(ahead)[:last], rel=1e-6, abs=1e-6)

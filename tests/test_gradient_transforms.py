@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -113,3 +115,16 @@ def test_angles_of_batches_and_zero():
 def test_limits_out_of_range_are_refused(clip, limit):
     with pytest.raises(ValueError, match="limit is .* above 0"):
         clip(limit)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_gradients_whose_squares_overflow_keep_length_and_direction(size):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clipped = clip_by_norm(1.0)(size * np.array([[3.0, 4.0], [0.3 / size, 0.4 / size]]))
+        unit = normalize_gradient()(np.array([3e200, 4e200]))
+        lost = clip_by_norm(1.0)(np.array([np.inf, 1.0])), normalize_gradient()(np.array([np.inf, 1.0]))
+    assert clipped[1] == pytest.approx([0.3, 0.4])
+    assert clipped[0] == pytest.approx([0.6, 0.8] if size > 1 else [3 * size, 4 * size], rel=1e-5)
+    assert unit == pytest.approx([0.6, 0.8])
+    assert all(np.isnan(gradient[0]) for gradient in lost)
