@@ -116,8 +116,9 @@ def quadratic(
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     hessian = turn.T @ np.diag([1.0, condition]) @ turn
     own, other = np.diagonal(hessian), hessian[0, 1]
-    across = 15 / math.sqrt(condition)
-    x_reach, y_reach = np.abs(np.array([[10.0, across], [10.0, -across]]) @ turn).max(axis=0)
+    across = min(7.0, 15 / math.sqrt(condition))
+    # Never narrower than 7 either way: a window that shrank with the valley would make every valley look round.
+    x_reach, y_reach = np.abs(np.array([[10.0, across], [10.0, -across]]) @ turn).max(axis=0).clip(min=7.0)
     start = np.array([-9.0, 0.75 * across]) @ turn
 
     def gradient(points: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from sweeping import assert_fine, ends_of, sweep
 
+from nnopt_lab.network_surface import NetworkSurface
+from nnopt_lab.plotting.descent import rule_style
 from nnopt_lab.surfaces import SURFACES, Surface
 from nnopt_lab.widgets import (
     Explorer,
@@ -23,6 +25,7 @@ from nnopt_lab.widgets import (
     explore_step_size,
 )
 from nnopt_lab.widgets.controls import Player, Toggles, choice, integer_slider, log_slider, menu, slider
+from nnopt_lab.widgets.descent_explorer import OFFERED
 
 EXPLORERS = {
     "explore_descent": explore_descent,
@@ -42,9 +45,17 @@ def test_every_control_reaches_both_ends(make: Callable[[], Explorer]) -> None:
 
 @pytest.mark.parametrize("surface", SURFACES)
 def test_every_control_reaches_both_ends_on_every_surface(surface: str) -> None:
-    explorer = explore_descent(state=f"surface={surface} optimizers=gd,momentum,nesterov,adagrad,rmsprop,adam,lion")
+    explorer = explore_descent(state=f"surface={surface} optimizers={','.join(OFFERED)}")
     assert_fine(explorer)
-    sweep(explorer, but=("surface",))
+    sweep(explorer, explorer.player.slider, but=("surface",))
+
+
+def test_every_control_reaches_both_ends_on_a_networks_surface() -> None:
+    offsets = np.linspace(-1, 1, 7)
+    losses = 2.3 + np.random.default_rng(0).normal(size=(7, 7)) + 3 * (offsets**2 + offsets[:, None] ** 2)
+    measured = NetworkSurface(offsets, losses, data="made up", pictures=1, seed=0)
+    explorer = explore_descent(surfaces=[measured.surface()], state="optimizers=gd,momentum,adam")
+    sweep(explorer, explorer.player.slider)
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
@@ -232,6 +243,27 @@ def test_the_best_score_of_a_surface_is_kept() -> None:
     assert f"Your best here: {best}." in explorer.outcome.text
 
 
+def test_a_start_below_the_surfaces_own_has_no_score() -> None:
+    explorer = explore_descent(state="surface=valley optimizers=gd start_x=0 start_y=0")
+    assert not explorer.outcome.goal_reached and "No score from here" in explorer.outcome.text
+    explorer.restore("start_x=9 start_y=4 learning_rate=0.07")
+    assert explorer.outcome.goal_reached and "Your best here" in explorer.outcome.text
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_a_surfaces_own_start_has_a_score(surface: str) -> None:
+    assert "No score" not in explore_descent(state=f"surface={surface}").outcome.text
+
+
+def test_weight_decay_tells_adamw_from_adam() -> None:
+    explorer = explore_descent(state="surface=rosenbrock optimizers=adam,adamw learning_rate=0.1")
+    paths = [line for line in explorer.figure.axes[0].lines if line.get_visible() and len(line.get_xdata()) > 2]
+    assert np.array_equal(*(line.get_xydata() for line in paths))
+    explorer.controls["weight_decay"].value = 1.0
+    assert not np.allclose(*(line.get_xydata() for line in paths))
+    assert rule_style("adamw").marker != rule_style("gd").marker
+
+
 def test_a_surface_of_the_readers_own_may_be_among_them() -> None:
     tilted = Surface(
         name="tilted plane", title="tilted plane", lesson="There is no minimum.", loss=lambda p: p[..., 0],
@@ -311,8 +343,12 @@ def test_momentums_goal_is_where_polyak_puts_it(condition: int) -> None:
         state=f"condition={condition} momentum={momentum} rate_times_curvature={rate * condition}"
     )
     assert explorer.outcome.goal_reached
+    (star,) = [line for line in explorer.figure.axes[0].lines if line.get_marker() == "*"]
+    assert star.get_visible()
     explorer.controls["momentum"].value = 0.95
-    assert not explorer.outcome.goal_reached
+    assert not explorer.outcome.goal_reached and star.get_visible()
+    hidden = explore_momentum(state=f"condition={condition} momentum=0.95")
+    assert not [line for line in hidden.figure.axes[0].lines if line.get_marker() == "*" and line.get_visible()]
 
 
 def test_momentum_beyond_the_stable_rate_diverges() -> None:

@@ -197,3 +197,9 @@ def test_start_decides_in_which_of_himmelblaus_minima_a_path_ends():
     ends = descend(surface, ["gd"], start=starts, steps=500).positions[0, :, -1]
     assert surface.distance(ends).max() < 1e-6
     assert len(np.unique(ends.round(3), axis=0)) == 4
+
+
+def test_the_window_does_not_shrink_with_the_valley():
+    windows = {quadratic(condition).window for condition in (1, 2, 5, 25, 100, 1e4)}
+    assert windows == {((-10.0, 10.0), (-7.0, 7.0))}
+    assert all(reach >= 7 for (_, reach) in quadratic(100, angle_degrees=30).window)

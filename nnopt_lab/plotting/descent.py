@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,7 +36,8 @@ FAR = 1e3
 def rule_style(name: str, index: int = 0) -> RunStyle:
     """Return the style of a rule, the same in every picture; paths of another name have that of their ``index``."""
     names = sorted(RULES, key="adamw".__eq__)  # last, so that it does not take a color from those seen most
-    return run_style(names.index(name) if name in names else len(names) + index)
+    style = run_style(names.index(name) if name in names else len(names) + index)
+    return replace(style, marker="<") if name == "adamw" else style  # else it looks like gradient descent on a surface
 
 
 def draw_surface(surface: Surface, ax: Axes | None = None) -> Axes:
@@ -220,8 +222,9 @@ def prepare_curves(losses: Axes, distances: Axes, *, surface: Surface, goal: flo
         return
     losses.set_ylim(goal / 10, _decade_above(float(heights.max()) - surface.minimum_loss))
     losses.axhline(goal, color=MUTED, linestyle=(0, (6, 3)), linewidth=1.2)
-    beside = {"xytext": (4, 3), "textcoords": "offset points", "color": MUTED, "fontsize": 9}
-    losses.annotate("goal", (0, goal), xycoords=("axes fraction", "data"), family="DejaVu Sans", **beside)
+    # Outside, beside the line: within the axes a curve would strike it through.
+    beside = {"xytext": (3, 0), "textcoords": "offset points", "color": MUTED, "fontsize": 9, "va": "center"}
+    losses.annotate("goal", (1, goal), xycoords=("axes fraction", "data"), family="DejaVu Sans", **beside)
 
 
 def _decade_above(value: float) -> float:

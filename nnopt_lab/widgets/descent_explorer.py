@@ -14,21 +14,17 @@ from nnopt_lab.descent import Trajectories, descend
 from nnopt_lab.gradient_transforms import Transform, clip_by_norm, clip_by_value, normalize_gradient
 from nnopt_lab.optimizers import RULES
 from nnopt_lab.plotting import descent as drawing
-from nnopt_lab.plotting.style import styled
 from nnopt_lab.surfaces import SURFACES, Surface
 from nnopt_lab.widgets.controls import Player, Toggles, integer_slider, log_slider, menu, set_range, set_value, slider
 from nnopt_lab.widgets.explorer import Explorer, Outcome, explore
 from nnopt_lab.widgets.live_figure import LiveFigure
 
-OFFERED = ("gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "lion")
-"""AdamW is left out: without weight decay its path is Adam's."""
+OFFERED = ("gd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lion")
 
 PRESSED = ("gd", "momentum", "rmsprop", "adam")
 STEPS = 100
 MOST_STEPS = 400
 RATES = 1e-4, 2.0
-LEGEND_ENTRIES = 3, 2, 2
-"""Over the left, middle and right axes."""
 
 TRANSFORMS: dict[str, tuple[str, Callable[[float], Transform | None]]] = {
     "none": ("as it is", lambda limit: None),
@@ -111,6 +107,7 @@ def explore_descent(
         "learning_rate": log_slider("learning rate", low=RATES[0], high=RATES[1], value=0.01, steps_per_decade=30),
         "momentum": slider("momentum", low=0.0, high=0.99, value=0.9, step=0.01),
         "beta2": slider("β₂", low=0.5, high=0.999, value=0.99, step=0.001, digits=3),
+        "weight_decay": slider("weight decay", low=0.0, high=2.0, value=0.0, step=0.05),
         "noise": slider("noise", low=0.0, high=10.0, value=0.0, step=0.1, digits=1),
         "transform": menu("gradient", {title: name for name, (title, _) in TRANSFORMS.items()}, value="none"),
         "limit": log_slider("clip limit", low=0.01, high=100.0, value=1.0),
@@ -138,6 +135,7 @@ def explore_descent(
         learning_rate: float,
         momentum: float,
         beta2: float,
+        weight_decay: float,
         noise: float,
         transform: str,
         limit: float,
@@ -157,6 +155,7 @@ def explore_descent(
                 learning_rate=learning_rate,
                 momentum=momentum,
                 beta2=beta2,
+                weight_decay=weight_decay,
                 noise=noise,
                 transform=TRANSFORMS[transform][1](limit),
             )
@@ -183,7 +182,8 @@ class _Picture:
             columns=3,
             widths=(1.5, 1.0, 1.0),
             width_px=900,
-            height_px=360,
+            height_px=380,
+            shared_legend=True,
             alt="Left: a loss surface from above and the paths of optimizers on it. "
             "Middle: their losses by step. Right: their distances to the minimum.",
         )
@@ -211,7 +211,8 @@ class _Picture:
                 ax.set_xlim(0, steps)
         names = paths.names if paths else ()
         if names != self._shown_rules:
-            self._change_legends(names)
+            self._shown_rules = names
+            self.live.legend_of_all([drawing.legend_look(name) for name in names])
         for rule, movers in self._movers.items():
             movers.set_visible(rule in names)
         if paths is None:
@@ -240,16 +241,6 @@ class _Picture:
         drawing.draw_surface(surface, ground)
         drawing.prepare_curves(losses, distances, surface=surface, goal=goal.above_minimum)
         self.live.redraw(ground)
-        with styled():
-            for ax in self.live.axes:  # room for the legend between title and axes
-                ax.set_title(ax.get_title(loc="left"), y=1.0, pad=22)
-
-    def _change_legends(self, names: tuple[str, ...]) -> None:
-        self._shown_rules = names
-        left = list(names)
-        for ax, room in zip(self.live.axes, LEGEND_ENTRIES, strict=True):
-            here, left = left[:room], left[room:]
-            self.live.legend(ax, columns=room, handles=[drawing.legend_look(name) for name in here])
 
 
 @dataclass(frozen=True)
@@ -283,6 +274,9 @@ class _Scores:
         if paths is None:
             return Outcome(f"{about}\nNo optimizer is chosen: press one of the buttons.")
         goal = self.goal_of(surface)
+        # Else a start on the minimum would be the best score of all. (Sliders hold a few digits of a start.)
+        own = surface.loss(np.array(surface.start))
+        lower = paths.losses[0, 0, 0] < own - 1e-4 * (1 + abs(own))
         reached = paths.steps_until(surface.minimum_loss + goal.above_minimum)[:, 0]
         lines = [
             f"{RULES[name].title}: {_result(steps, diverged, losses, surface)}"
@@ -291,8 +285,11 @@ class _Scores:
             )
         ]
         best = float(reached.min())
-        self._best[surface.name] = min(best, self._best.get(surface.name, np.inf))
         within = f"within {goal.above_minimum:g} of the least loss"
+        if lower:
+            score = "No score from here: this start lies lower than the surface's own, to which Reset goes back."
+            return Outcome("\n".join([about, " · ".join(lines), score]))
+        self._best[surface.name] = min(best, self._best.get(surface.name, np.inf))
         if best > goal.steps:
             score = f"Goal: {within} by step {goal.steps}."
         else:

@@ -162,11 +162,14 @@ class LiveFigure(Displayed):
     def legend_of_all(self, handles: Sequence[Artist]) -> None:
         """Put one legend of ``handles`` into the row that ``shared_legend`` keeps over all axes."""
         with self.lock, styled():
+            for before in list(self.figure.legends):
+                before.remove()
+            self._background = None  # it lies over no axes, so only a whole redraw shows it
             self.figure.legend(
                 handles=list(handles),
                 loc="upper left",
                 bbox_to_anchor=(10 / self.size_px[0], 1 - self._legend_top_px / self.size_px[1]),
-                ncols=len(handles),
+                ncols=max(1, len(handles)),
                 borderaxespad=0.1,
                 handlelength=2.6,
                 columnspacing=1.6,

@@ -8,7 +8,7 @@ from nnopt_lab.descent import descend
 from nnopt_lab.momentum import best_rate_and_momentum, slowest_factor
 from nnopt_lab.plotting import descent as drawing
 from nnopt_lab.plotting.momentum import MOST_MOMENTUM, draw_phase_diagram
-from nnopt_lab.plotting.style import COLORS, INK, MUTED, styled, tidy
+from nnopt_lab.plotting.style import COLORS, INK, styled, tidy
 from nnopt_lab.surfaces import quadratic
 from nnopt_lab.widgets.controls import choice, slider
 from nnopt_lab.widgets.explorer import Explorer, Outcome, explore
@@ -53,6 +53,10 @@ def explore_momentum(*, state: str | None = None) -> Explorer:
             [], [], "o", color=COLORS["vermilion"], markersize=9, markeredgecolor="white", markeredgewidth=1.5
         )[0]
     )
+    star = live.animate(
+        diagram.plot([], [], "*", color=INK, markersize=13, markeredgecolor="white", linestyle="none")[0]
+    )
+    found: set[int] = set()
     style = drawing.rule_style("momentum")
     path_line = live.animate(ground.plot([], [], **drawing.path_look(style))[0])
     word = live.animate(drawing.add_word(ground, style))
@@ -79,7 +83,13 @@ def explore_momentum(*, state: str | None = None) -> Explorer:
         steps = np.arange(STEPS + 1)
         measured.set_data(steps, distances)
         predicted.set_data(steps, drawing.decay_to_draw(distances[0], factor, STEPS))
-        return _judge(condition, factor)
+        outcome = _judge(condition, factor)
+        if outcome.goal_reached:
+            found.add(condition)
+        best_rate, best_momentum = best_rate_and_momentum(condition)
+        star.set_data([best_rate * condition], [best_momentum])
+        star.set_visible(condition in found)  # not before: the reader is to find it
+        return outcome
 
     return explore(
         live,
@@ -102,10 +112,8 @@ def _draw_still(live: LiveFigure, condition: float) -> None:
         live.redraw(ax)
     draw_phase_diagram(diagram, condition=condition)
     drawing.draw_surface(quadratic(condition), ground)
-    rate, momentum = best_rate_and_momentum(condition)
-    diagram.plot(rate * condition, momentum, "*", color=MUTED, markersize=11, markeredgecolor="white", linestyle="none")
     with styled():
-        diagram.set_title("Shrink factor a step (★ best)", y=1.0, pad=22)
+        diagram.set_title("Shrink factor a step (★ best, once found)", y=1.0, pad=22)
         ground.set_title("The path", y=1.0, pad=22)
 
 
