@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnopt_lab.arguments import require_choice, require_integer, require_number
+from nnopt_lab.arguments import require_choice, require_integer, require_number, require_numbers
 
 # A drop that is due at a whole step must not come one step late because of rounding.
 _ROUNDING = 1e-9
@@ -63,7 +63,9 @@ def area(factors: np.ndarray) -> float:
     >>> area(knots([(0, 1), (0.5, 1), (0.5, 0.1), (1, 0.1)]).factors(1000))
     0.55
     """
-    return float(np.mean(factors))
+    numbers = require_numbers("factors", factors, at_least=0)
+    require_integer("number of factors", numbers.size)
+    return float(numbers.mean())
 
 
 def fixed() -> Schedule:
@@ -177,7 +179,7 @@ def warmup(then: Schedule | None = None, *, share: float = 0.1, start: float = 0
 
 
 def one_cycle(*, rise: float = 0.3, start: float = 1 / 25, final: float = 4e-6, shape: str = "cosine") -> Schedule:
-    """Return one rise to the peak and one longer fall far below the start (Smith & Topin, 2018).
+    """Return one rise to the peak and one longer fall far below the start (Smith & Topin, 2019).
 
     As ``torch.optim.lr_scheduler.OneCycleLR(total_steps=n + 1, pct_start=(rise · n + 1) / (n + 1),
     div_factor=1 / start, final_div_factor=start / final)`` over its first n steps: torch reaches ``final``
@@ -359,8 +361,11 @@ def grow_batch(schedule: Schedule, *, batch_size: int, largest: int) -> BatchSiz
     batch_size = require_integer("batch_size", batch_size)
     largest = require_integer("largest", largest, at_least=batch_size)
 
+    places = np.linspace(0, 1, 1001)
+    peak = float(places[schedule.factor(places).argmax()])
+
     def size(progress: float) -> int:
-        factor = schedule(progress)
+        factor = 1.0 if progress < peak else schedule(progress)  # a rise, such as a warm-up, stays with the rate
         return largest if factor * largest <= batch_size else max(1, round(batch_size / factor))
 
     return BatchSizes(f"batch {batch_size} grows", size)

@@ -48,6 +48,17 @@ def test_a_slider_moves_the_rate_of_its_own_racer(little) -> None:
     assert last["gd"].learning_rate == pytest.approx(0.05) and last["momentum"].learning_rate == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("end", ["min", "max"])
+def test_every_slider_reaches_both_ends(little, end: str) -> None:
+    race = race_live(build, little, SPRINT, rates={"gd": 0.1, "momentum": 0.01, "rmsprop": 0.001, "adam": 0.003})
+    for slider in race.sliders.values():
+        slider.value = 10 ** getattr(slider, end)
+    race.wait()
+    assert race.state == "finished" or isinstance(race.error, TrainingDiverged)
+    assert all(0 <= accuracy <= 1 for accuracy in race.reached().values()) and race.summary()
+    assert race.picture()[0].startswith(b"\x89PNG")
+
+
 def test_one_that_diverges_falls_out_and_the_others_go_on(little) -> None:
     race = race_live(build, little, SPRINT, rates={"gd": 1e9, "adam": 0.003})
     race.wait()

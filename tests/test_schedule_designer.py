@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image
+from sweeping import sweep
 from waiting import LIMIT_S, wait_until
 
 from nnopt_lab import models
@@ -64,7 +65,7 @@ def test_knots_follow_a_schedule_and_dragging_one_makes_it_your_own(designer: Sc
 def test_a_state_restores_schedule_and_knots(tiny_data: ImageData, designer: ScheduleDesigner) -> None:
     designer.explorer.restore("schedule=cosine peak=0.5 factor_5=0.3")
     code = designer.explorer.share()
-    assert code.startswith('design_schedule(data, state="schedule=own peak=0.5 ')
+    assert code.startswith('design_schedule(data, state="schedule=own falls=rate peak=0.5 ')
     again = eval(code, {"design_schedule": design_schedule, "data": tiny_data})
     assert again.explorer.state() == designer.explorer.state()
     cosine = design_schedule(tiny_data, state="schedule=cosine")
@@ -74,14 +75,31 @@ def test_a_state_restores_schedule_and_knots(tiny_data: ImageData, designer: Sch
 
 
 def test_every_control_reaches_both_ends(designer: ScheduleDesigner) -> None:
-    for name, control in designer.explorer.controls.items():
-        ends = [value for _, value in control.options] if name == "schedule" else [control.min, control.max]
-        ends = [control.base**end for end in ends] if name == "peak" else ends
-        for end in ends:
-            control.value = end
-            assert designer.explorer.error is None
-            low, high = designer.explorer.figure.axes[0].get_ylim()
-            assert np.isfinite([low, high]).all() and low < high
+    sweep(designer.explorer)
+
+
+@pytest.mark.parametrize("name", ["step", "cosine", "warmup"])
+def test_the_batch_grows_where_the_rate_would_fall(designer: ScheduleDesigner, name: str) -> None:
+    designer.explorer.restore(f"schedule={name} falls=batch")
+    assert "The batch grows from 36 to 108" in designer.explorer.outcome.text
+    batch = designer.explorer.figure.axes[0].lines[-1]
+    assert batch.get_visible() and max(batch.get_ydata()) == pytest.approx(0.02, rel=0.01)
+    designer.wait(LIMIT_S)
+    ((label, records),) = designer.runs.items()
+    assert "batch grows" in label and len(records) < 6
+    designer.explorer.controls["falls"].value = "rate"
+    assert not batch.get_visible()
+
+
+def test_a_plateau_divides_the_rate_when_the_loss_has_stopped_falling(tiny_data: ImageData) -> None:
+    stuck = TrainingSettings(
+        epochs=2.0, batch_size=36, learning_rate=1e-20, schedule="constant", evaluate_every_epochs=0.5
+    )
+    designer = design_schedule(tiny_data, settings=stuck, state="schedule=plateau").wait(LIMIT_S)
+    assert "cannot be drawn in advance" in designer.explorer.outcome.text
+    ((label, records),) = designer.runs.items()
+    assert label == "1: plateau, 1e-20" and records[0].learning_rate == pytest.approx(1e-20)
+    assert records[-1].learning_rate <= 1e-20 / 3 and f"rate {records[-1].learning_rate:.2g}" in designer.summary()
 
 
 def test_runs_lie_over_one_another_and_the_oldest_gives_way(designer: ScheduleDesigner, tiny_data: ImageData) -> None:

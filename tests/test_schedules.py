@@ -282,3 +282,17 @@ def test_nonsense_is_refused_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert str(caught.value).count("\n") == 0
+
+
+def test_a_warm_up_stays_with_the_rate_when_the_batch_grows():
+    schedule = schedules.warmup(share=0.1)
+    sizes = schedules.grow_batch(schedule, batch_size=8, largest=64)
+    beside = schedules.rate_beside(schedule, sizes, batch_size=8)
+    assert [sizes(p) for p in (0.0, 0.05, 0.1)] == [8, 8, 8] and sizes(1.0) == 64
+    assert beside(0.05) == schedule(0.05) and beside(0.5) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("factors", [[np.nan], [1.0, -0.1], []])
+def test_areas_of_what_is_no_schedule_are_refused(factors):
+    with pytest.raises(ValueError, match="factor"):
+        schedules.area(np.array(factors))

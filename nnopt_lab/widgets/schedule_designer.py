@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import ipywidgets
@@ -15,7 +16,7 @@ from nnopt_lab.arguments import require_integer
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.plotting import schedules as drawing
 from nnopt_lab.plotting.png import stack_png
-from nnopt_lab.schedules import SCHEDULES, Schedule, area, knots
+from nnopt_lab.schedules import SCHEDULES, BatchSizes, Plateau, Schedule, area, grow_batch, knots, rate_beside
 from nnopt_lab.training import Controls, StepRecord, TrainingDiverged, TrainingSettings, drive, fit
 from nnopt_lab.widgets import background, cells
 from nnopt_lab.widgets.background import BackgroundRun
@@ -26,7 +27,10 @@ from nnopt_lab.widgets.live_curves import Pacer
 from nnopt_lab.widgets.live_figure import LiveFigure
 from nnopt_lab.widgets.run_overlay import RunOverlay
 
-OWN = "own"
+OWN, PLATEAU = "own", "plateau"
+RATE, BATCH = "rate", "batch"
+GROWTH = 8
+"""The largest batch over the first one (or all pictures), where the batch grows instead of the rate falling."""
 STEPS_DRAWN = 200
 RATES = 1e-3, 2.0
 
@@ -72,11 +76,23 @@ def design_schedule(
     return ScheduleDesigner(build, data, settings, knot_count=knot_count, state=state)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a run does with its rate and its batch."""
+
+    title: str
+    rates: Schedule
+    batch_sizes: BatchSizes | None = None
+    plateau: bool = False
+
+
 def _records(
-    build: Callable[[], nn.Module], data: ImageData, settings: TrainingSettings, schedule: Schedule, peak: float
+    build: Callable[[], nn.Module], data: ImageData, settings: TrainingSettings, plan: _Plan, peak: float
 ) -> Iterator[StepRecord]:
     controls = Controls(peak, settings.momentum, settings.batch_size)
-    return drive(fit(build(), data, settings, controls=controls), controls, rates=schedule)
+    plateau = Plateau(factor=1 / 3, patience=0) if plan.plateau else None
+    records = fit(build(), data, settings, controls=controls)
+    return drive(records, controls, rates=plan.rates, batch_sizes=plan.batch_sizes, plateau=plateau)
 
 
 class ScheduleDesigner(Displayed):
@@ -85,7 +101,7 @@ class ScheduleDesigner(Displayed):
     Attributes
     ----------
     explorer : Explorer
-        The knots and the curve; its ``controls`` are ``schedule``, ``peak`` and ``factor_0``, ``factor_1``, …
+        Knots and curve; its ``controls`` are ``schedule``, ``falls``, ``peak`` and ``factor_0``, ``factor_1``, …
     runs : dict
         The records of each run so far, by its label.
     run : BackgroundRun or None
@@ -106,7 +122,12 @@ class ScheduleDesigner(Displayed):
         self._build, self._data, self._settings = build, data, settings
         self._ended: dict[str, str] = {}
         self._count = 0
-        self._curve = _Curve(knot_count, settings.learning_rate)
+        self._curve = _Curve(
+            knot_count,
+            settings.learning_rate,
+            batch_size=settings.batch_size,
+            largest=max(settings.batch_size, min(GROWTH * settings.batch_size, len(data.train))),
+        )
         self.explorer: Explorer = self._curve.explorer(state)
         self._overlay = RunOverlay(settings.epochs, data.label)
         self._pacer = Pacer()
@@ -130,13 +151,14 @@ class ScheduleDesigner(Displayed):
         if self.run is not None and self.run.state not in background.ENDED:
             self.run.wait()
         peak = float(self.explorer.controls["peak"].value)
+        plan = self._curve.plan(self.explorer.values())
         self._count += 1
-        self._label = f"{self._count}: {self.schedule.title}, {peak:.3g}"
+        self._label = f"{self._count}: {plan.title}, {peak:.3g}"
         self.runs[self._label] = []
         self._overlay.add(self._label)
         self._pacer = Pacer()
         self.run = BackgroundRun(
-            partial(_records, self._build, self._data, self._settings, self.schedule, peak),
+            partial(_records, self._build, self._data, self._settings, plan, peak),
             on_item=weakly(self._receive),
             on_change=weakly(self._show_state),
         )
@@ -203,7 +225,10 @@ class ScheduleDesigner(Displayed):
         records = self.runs[label]
         measured = next((record.validation for record in reversed(records) if record.validation), None)
         says = f"validation accuracy {measured.accuracy:.1%}, loss {measured.loss:.3f}" if measured else "no result yet"
-        return f"{says} after {records[-1].epoch if records else 0:.2f} epochs ({self._ended.get(label, 'under way')})"
+        if records:
+            last = records[-1]
+            says += f" after {last.epoch:.2f} epochs, {last.step:,} steps, now at rate {last.learning_rate:.2g}"
+        return f"{says} ({self._ended.get(label, 'under way')})"
 
     def _build_widgets(self) -> None:
         button = ipywidgets.Layout(width="104px")
@@ -263,13 +288,23 @@ class ScheduleDesigner(Displayed):
 class _Curve:
     """The schedule that is being designed: its controls, and its picture."""
 
-    def __init__(self, knot_count: int, peak: float) -> None:
+    def __init__(self, knot_count: int, peak: float, *, batch_size: int, largest: int) -> None:
+        self._batch_size, self._largest = batch_size, largest
         self._places = np.linspace(0, 1, knot_count)
         self._factors = [f"factor_{index}" for index in range(knot_count)]
         self._choosing = False
         self.controls: dict[str, ipywidgets.Widget] = {
             "schedule": menu(
-                "schedule", {**{s.title: name for name, s in SCHEDULES.items()}, "your own knots": OWN}, value="fixed"
+                "schedule",
+                {
+                    **{s.title: name for name, s in SCHEDULES.items()},
+                    "plateau: ÷ 3 after each quarter without progress": PLATEAU,
+                    "your own knots": OWN,
+                },
+                value="fixed",
+            ),
+            "falls": menu(
+                "to settle,", {"the rate falls": RATE, f"the batch grows, up to {largest}": BATCH}, value=RATE
             ),
             "peak": log_slider("peak rate", low=min(RATES[0], peak), high=max(RATES[1], peak), value=peak),
         }
@@ -298,17 +333,28 @@ class _Curve:
         artists = drawing.add_schedule(ax)
         for artist in artists:
             live.animate(artist)
+        live.legend(ax, handles=[artists[1], artists[3]])
 
         def update(**values: float | str) -> Outcome:
-            schedule, peak = self.schedule(values), float(values["peak"])
-            factors = schedule.factors(STEPS_DRAWN)
+            plan, peak = self.plan(values), float(values["peak"])
+            factors = plan.rates.factors(STEPS_DRAWN)
             knot_factors = np.array([values[name] for name in self._factors])
-            ax.set_ylim(0, 1.08 * peak)
-            drawing.move_schedule(artists, peak * factors, self._places, peak * knot_factors)
+            sizes = None
+            if plan.batch_sizes is not None:
+                sizes = np.array([plan.batch_sizes(k / STEPS_DRAWN) for k in range(STEPS_DRAWN)])
             share = area(factors)
-            return Outcome(
-                f"The area under the curve is {share:.0%} of a fixed rate's; the mean rate is {share * peak:.3g}."
-            )
+            ax.set_ylim(0, 1.08 * peak)
+            drawing.move_schedule(
+                artists, peak * factors, self._places, peak * knot_factors,
+                batch_shares=None if sizes is None else sizes / self._largest,
+                words=f"area: {share:.0%} of a fixed rate's",
+            )  # fmt: skip
+            says = f"The area under the curve is {share:.0%} of a fixed rate's; the mean rate is {share * peak:.3g}."
+            if plan.plateau:
+                says += " It cannot be drawn in advance: the run's validation losses decide when it falls."
+            if sizes is not None:
+                says += f" The batch grows from {sizes[0]} to {sizes.max()}; the rate does what is left to do."
+            return Outcome(says)
 
         return explore(
             live,
@@ -323,9 +369,24 @@ class _Curve:
     def schedule(self, values: dict[str, float | str]) -> Schedule:
         """Return the schedule that the controls' values stand for."""
         chosen = str(values["schedule"])
+        if chosen == PLATEAU:
+            return SCHEDULES["fixed"]
         if chosen != OWN:
             return SCHEDULES[chosen]
         return knots([(place, float(values[name])) for place, name in zip(self._places, self._factors, strict=True)])
+
+    def plan(self, values: dict[str, float | str]) -> _Plan:
+        """Return what a run does with the controls' values."""
+        schedule = self.schedule(values)
+        if values["schedule"] == PLATEAU:
+            return _Plan("plateau", schedule, plateau=True)
+        if values["falls"] == RATE:
+            return _Plan(schedule.title, schedule)
+        first = self._batch_size
+        sizes = grow_batch(schedule, batch_size=first, largest=self._largest)
+        return _Plan(
+            f"{schedule.title}, batch grows", rate_beside(schedule, sizes, batch_size=first), batch_sizes=sizes
+        )
 
     def _choose(self, name: str) -> None:
         if name == OWN:
@@ -346,4 +407,5 @@ class _Curve:
 
     def _knots_of(self, name: str) -> dict[str, float]:
         places = zip(self._factors, self._places, strict=True)
-        return {factor: round(SCHEDULES[name](place), 2) for factor, place in places}
+        schedule = SCHEDULES["fixed" if name == PLATEAU else name]
+        return {factor: round(schedule(place), 2) for factor, place in places}
