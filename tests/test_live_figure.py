@@ -136,6 +136,12 @@ def test_log_limits_are_decades_and_ignore_what_has_no_logarithm() -> None:
     assert log_limits((0.1, 1.0), 0.0, 1.0) == (0.1, 1.0)
 
 
+def test_a_curve_does_not_lie_on_the_edge_of_a_log_axis() -> None:
+    bottom, top = log_limits((0.1, 1.0), 0.001, 10.0)
+    assert bottom < 0.001 and top > 10.0
+    assert log_limits((bottom, top), 0.001, 10.0) == (bottom, top)
+
+
 def test_updates_from_many_threads_leave_a_whole_picture(live: LiveFigure) -> None:
     line = live.animate(live.axes[0].plot([], [])[0])
     failures: list[BaseException] = []
