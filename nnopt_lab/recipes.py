@@ -110,7 +110,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             name="teacher",
-            about="the strong network that lesson 6 distills from",
+            about="a strong network for CIFAR-10, to distill from",
             model="teacher",
             settings=TrainingSettings(epochs=16, **_TEACHER),
         ),
