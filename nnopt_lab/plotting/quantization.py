@@ -111,7 +111,7 @@ def draw_histogram_with_grid(
             ax.plot(x, y, "|", color=COLORS["orange"], markersize=5, markeredgewidth=0.9, label=label)
             ax.axhline(0, color=MUTED, linewidth=0.8)
         for index, (name, end) in enumerate((ends or {}).items()):
-            style = run_style(index)
+            style = run_style(index + 2)  # the first two are the colors of values and grid
             ax.axvline(end, color=style.color, linestyle=style.line_style, linewidth=1.8, label=f"{name}: {end:.2f}")
         ax.set(ylim=(0 if one else 1.08 * y.min(), top), xlabel="value", ylabel="how many", title=title)
         if log:
@@ -196,7 +196,13 @@ def draw_channel_ranges(weight: Tensor, ax: Axes | None = None, *, grid: Grid | 
         ax.bar(places, high - low, bottom=low, width=0.7, color=BAR, edgecolor=VALUE, linewidth=0.7, label="range")
         ax.plot(places, np.median(rows, axis=1), "_", color=INK, markersize=6, label="median")
         ax.grid(False, axis="x")
-        ax.set(xlim=(0.2, len(rows) + 0.8), xlabel="output channel", ylabel="weight", title=title)
+        ends = (
+            min(low.min(), grid.low.min().item() if grid else 0),
+            max(high.max(), grid.high.max().item() if grid else 0),
+        )
+        room = 0.04 * (ends[1] - ends[0])
+        ax.set(xlim=(0.2, len(rows) + 0.8), ylim=(ends[0] - room, ends[1] + room))
+        ax.set(xlabel="output channel", ylabel="weight", title=title)
         ax.legend(**BESIDE)
     return ax
 
