@@ -152,15 +152,18 @@ def test_storage_marks_where_another_format_becomes_the_smallest() -> None:
     assert_nothing_is_cut_off(ax.figure)
 
 
-def test_latency_is_drawn_over_macs_beside_what_macs_promise() -> None:
-    ax = results.draw_latency_against_macs(
-        {"channels": [(20e6, 3.0), (10e6, 2.0)], "CSR": [(5e6, 9.0)]}, dense=(40e6, 4.0), title="batch 1"
+def test_time_is_drawn_over_macs_beside_what_macs_promise() -> None:
+    ax = results.draw_time_against_macs(
+        {"channels": [(0.5, 0.8, 0.7, 0.9), (0.25, 0.6, 0.6, 0.7)], "none": [], "CSR": [(0.1, 3.0, 2.8, 3.5)]},
+        title="batch 1",
     )
-    promised, whole, channels, sparse = ax.lines[1:]
-    np.testing.assert_allclose(promised.get_xydata(), [[0, 0], [40, 4]])
-    np.testing.assert_allclose(whole.get_xydata(), [[40, 4]])
-    np.testing.assert_allclose(channels.get_xydata(), [[20, 3], [10, 2]])
-    assert sparse.get_ydata()[0] > 4 and ax.get_ylim()[1] > 9
+    promised, whole = ax.lines[1:3]
+    np.testing.assert_allclose(promised.get_xydata(), [[0, 0], [1, 1]])
+    np.testing.assert_allclose(whole.get_xydata(), [[1, 1]])
+    channels, sparse = ax.containers
+    np.testing.assert_allclose(channels[0].get_xydata(), [[0.5, 0.8], [0.25, 0.6]])
+    np.testing.assert_allclose(channels[2][0].get_segments()[0], [[0.5, 0.7], [0.5, 0.9]])
+    assert sparse[0].get_ydata()[0] == 3 and ax.get_ylim()[1] > 3.5
     assert legend_of(ax) == ["if time followed MACs", "whole network", "channels", "CSR"]
     assert_nothing_is_cut_off(ax.figure)
 

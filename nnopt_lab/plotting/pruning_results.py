@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -114,61 +113,43 @@ def draw_storage(
     return ax
 
 
-def draw_latency_against_macs(
-    points: Mapping[str, Sequence[tuple[float, float]]],
-    ax: Axes | None = None,
-    *,
-    dense: tuple[float, float],
-    title: str = "",
+def draw_time_against_macs(
+    points: Mapping[str, Sequence[tuple[float, float, float, float]]], ax: Axes | None = None, *, title: str = ""
 ) -> Axes:
-    """Draw measured milliseconds over multiply–accumulates, a marker a method.
+    """Draw measured time over multiply–accumulates, both as shares of the whole network's, a marker a method.
+
+    A line shows where points would lie if time followed MACs; whatever lies in the hatched region is slower than the
+    whole network.
 
     Parameters
     ----------
     points : mapping
-        By method: (MACs, milliseconds) of each network. A method without any is left out, and keeps its color for
-        the next figure.
-    dense : tuple of float
-        MACs and milliseconds of the network as it was. A line shows where points would lie if time followed MACs, and
-        whatever lies in the hatched region is slower than it.
+        By method: (MACs, time, low, high) of each network, the last two its interval. A method without any is left
+        out, and keeps its color for the next figure.
     """
-    ax = ax or tidy(new_axes(width_px=820, height_px=380))
-    macs, latency_ms = dense
-    every = [dense, *itertools.chain.from_iterable(points.values())]
-    right, top = 1.08 * max(at for at, _ in every) / 1e6, 1.12 * max(ms for _, ms in every)
+    ax = ax or tidy(new_axes(width_px=820, height_px=340))
+    top = 1.08 * max(1.25, *(high for pairs in points.values() for *_, high in pairs))
     with styled():
-        ax.fill_between(
-            [0, right], latency_ms, top, facecolor="none", edgecolor="#dcd3c2", hatch="//", linewidth=0, zorder=0
-        )
-        ax.axhline(latency_ms, color=MUTED, linewidth=0.8)
-        ax.text(
-            0.99 * right,
-            0.985 * top,
-            "slower than the whole network",
-            ha="right",
-            va="top",
-            color=MUTED,
-            backgroundcolor="w",
-        )
-        ax.plot([0, macs / 1e6], [0, latency_ms], "--", color=MUTED, linewidth=1.2, label="if time followed MACs")
-        ax.plot(macs / 1e6, latency_ms, "*", color=INK, markersize=15, markeredgecolor="white", label="whole network")
+        ax.fill_between([0, 1.08], 1, top, facecolor="none", edgecolor="#dcd3c2", hatch="//", linewidth=0, zorder=0)
+        ax.axhline(1, color=MUTED, linewidth=0.8)
+        look = {"ha": "right", "va": "top", "color": MUTED, "backgroundcolor": "w"}
+        ax.text(1.07, 0.985 * top, "slower than the whole network", **look)
+        ax.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1.2, label="if time followed MACs")
+        ax.plot(1, 1, "*", color=INK, markersize=15, markeredgecolor="white", label="whole network")
         for index, (name, pairs) in enumerate(points.items()):
             if not pairs:
                 continue
             style = run_style(index)
-            millions = [at / 1e6 for at, _ in pairs]
-            ax.plot(
-                millions,
-                [ms for _, ms in pairs],
-                style.marker,
-                color=style.color,
-                markersize=7,
-                markeredgecolor="white",
-                label=name,
-            )
-        ax.set(xlim=(0, right), ylim=(0, top))
-        ax.set_xlabel("multiply–accumulates a picture, by weights that are not 0 (millions)")
-        ax.set_ylabel("milliseconds a batch")
+            x, y, low, high = np.asarray(pairs, dtype=float).T
+            # Hollow, so that none hides another at the same number of MACs.
+            look = {"color": style.color, "markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.6}
+            ends = np.stack([y - low, high - y]).clip(min=0)
+            ax.errorbar(x, y, yerr=ends, fmt=style.marker, linestyle="none", capsize=3, label=name, **look)
+        ax.set(xlim=(0, 1.08), ylim=(0, top))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        ax.set_xlabel("multiply–accumulates by weights that are not 0, share of the whole network's")
+        ax.set_ylabel("time, share of the whole network's")
         ax.set_title(title or "Time against MACs")
         ax.legend(**BESIDE)
     return ax

@@ -60,23 +60,30 @@ def legend_handles() -> list[Rectangle]:
     ]
 
 
-def set_layer_bars(ax: Axes, names: Sequence[str], *, names_at: str = "left") -> PolyCollection:
-    """Write the layers' names one under the other and return bars over them that `move_layer_bars` moves.
+NAMES_ROOM = 0.92
+"""Left of 0, for the names of layers: in widths of a bar of 100%."""
 
-    The names stand at the ``"left"`` or at the ``"right"`` of the axes.
+
+def set_layer_bars(ax: Axes, names: Sequence[str], *, names_at: str = "left") -> PolyCollection:
+    """Write the layers' names one under the other and return bars that `move_layer_bars` moves.
+
+    The names stand at the ``"left"`` of 0, or at the ``"right"`` end under bars that are short.
     """
-    count = len(names)
+    count, beside = len(names), names_at == "left"
     with styled():
-        ax.set(xlim=(0, 1), ylim=(count - 0.4, -0.6))
+        ax.set(xlim=(-NAMES_ROOM if beside else 0, 1), ylim=(count - 0.4, -0.6))
+        if beside:
+            ax.set_xticks([0, 0.5, 1])
+            ax.spines["left"].set_visible(False)
+            ax.plot([0, 0], [count - 0.4, -0.6], color=MUTED, linewidth=0.8)
         ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         ax.yaxis.set_major_locator(NullLocator())
         ax.grid(False, axis="y")
         every = -(-count // NAMES_SHOWN)
         for place in range(0, count, every):
-            look = {"ha": names_at, "va": "center", "fontsize": 7.5, "color": INK, "zorder": 3}
-            ax.text(
-                0.985 if names_at == "right" else 0.015, place, names[place], **look, transform=ax.get_yaxis_transform()
-            )
+            look = {"ha": "right", "va": "center", "fontsize": 7.5, "color": INK, "zorder": 3}
+            across = {} if beside else {"transform": ax.get_yaxis_transform()}  # whatever the axis reaches to
+            ax.text(-0.03 if beside else 0.985, place, names[place], **look, **across)
         # Clear enough to read the names through.
         return ax.add_collection(
             PolyCollection([], facecolor=REMOVED, edgecolor=REMOVED, linewidth=0.6, alpha=0.4), autolim=False

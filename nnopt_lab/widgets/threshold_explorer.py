@@ -55,7 +55,6 @@ def explore_threshold(weights: ArrayLike | nn.Module, *, state: str | None = Non
         "Middle: the layer's matrix before. Right: the same matrix after, with what was removed marked.",
     )
     panels = drawing.ThresholdPanels(live.axes)
-    live.describe(live.axes[0], title="Weights", x="value")
     live.legend(live.axes[0], handles=drawing.legend_handles())
     for artist in panels.artists:
         live.animate(artist)
@@ -66,6 +65,7 @@ def explore_threshold(weights: ArrayLike | nn.Module, *, state: str | None = Non
         panels.set_matrix(matrix)
         what = f"{matrix.shape[0]} × {matrix.shape[1]}"
         corner = f"corner of {what}" if drawing.is_cut(matrix) else what
+        live.describe(live.axes[0], title=f"Weights of {name}" if name != MATRIX else "Weights", x="value")
         for ax, title in zip(live.axes[1:], ("Before", "After"), strict=True):
             live.describe(ax, title=f"{title} ({corner})", x="input", y="output")
         for ax in live.axes:
