@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
+from statistics import fmean, median
 
 import torch
 from torch import nn
@@ -123,14 +123,16 @@ def time_article_parts(
     data: ImageData,
     *,
     batch_size: int = 100,
-    num_workers: int = 0,
+    num_workers: int = 2,
     steps: int = 20,
     warmup: int = 3,
     device: torch.device | str | None = None,
 ) -> StepParts:
-    """Time the parts of the articles' loop; the weights are put back afterwards.
+    """Time the parts of the articles' loop, by default with the two workers that they print; the weights are put back.
 
-    With ``num_workers`` above 0, ``data_ms`` is the wait for a batch that other processes prepare.
+    With ``num_workers`` above 0, ``data_ms`` is the mean wait for a batch that other processes prepare: waits come in
+    turns of long and short, of which a median shows only one kind. Those processes begin with batches in stock, so
+    ``warmup`` should use them up (two for each).
 
     Raises
     ------
@@ -149,7 +151,8 @@ def time_article_parts(
             (record.data_ms, record.forward_ms, record.backward_ms, record.optimizer_ms)
             for record in itertools.islice(records, warmup, warmup + steps)
         ]
-    return _summarize(laps, batch_size, chosen)
+    parts = _summarize(laps, batch_size, chosen)
+    return replace(parts, data_ms=fmean(lap[0] for lap in laps)) if num_workers else parts
 
 
 @contextmanager
