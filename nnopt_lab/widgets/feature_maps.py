@@ -42,8 +42,6 @@ def explore_feature_maps(model: nn.Module, data: ImageData, *, layers: Sequence[
     )
     first = arrange_maps(feature_maps(model, data, data.test.images[0], layers[0]))
     maps = live.animate(right.imshow(first.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=frame))
-    live.describe(left, title=data.label)
-    live.describe(right, title="The layer's channels (at most 36)")
 
     def update(picture: int, layer: str) -> Outcome:
         image = data.test.images[picture]
@@ -52,6 +50,10 @@ def explore_feature_maps(model: nn.Module, data: ImageData, *, layers: Sequence[
         maps.set_data(arrange_maps(found).numpy())
         name = data.class_names[int(data.test.labels[picture])]
         channels, height, width = found.shape
+        live.describe(left, title=f"{name} · {data.label}")
+        live.describe(right, title=f"{layer}: {min(channels, 36)} of {channels} channels")
+        for ax in live.axes:
+            live.redraw(ax)
         return Outcome(f"A test picture of class {name}; layer {layer} puts out {channels} maps of {height} × {width}.")
 
     return explore(
