@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nnopt_lab.experiments import EXPERIMENTS
+from nnopt_lab.experiments import EXPERIMENTS, load_results
 from nnopt_lab.recipes import RECIPES
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -59,3 +59,17 @@ def test_a_shipped_run_has_the_settings_of_its_recipe(stem: str, run: dict) -> N
     assert run.get("start") == recipe.start
     today = json.loads(json.dumps(asdict(recipe.settings)))
     assert {name: today[name] for name in run["settings"]} == run["settings"]
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if load_results(name) is not None])
+def test_recorded_results_are_those_of_their_experiment(name: str) -> None:
+    results, experiment = load_results(name), EXPERIMENTS[name]
+    assert results.about == experiment.about
+    assert {row["condition"] for row in results.rows} <= {condition.name for condition in experiment.conditions}
+
+
+def test_the_stand_in_tells_a_residual_network_from_the_articles() -> None:
+    results = load_results("standin_difficulty")
+    gap = results.difference("ResNet-8, half width", "the articles' CNN")
+    assert min(row["test_accuracy"] for row in results.rows if row["condition"] == "ResNet-8, half width") >= 0.9
+    assert gap.mean - gap.half_width >= 0.1
