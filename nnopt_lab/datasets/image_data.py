@@ -116,7 +116,8 @@ def hold_out(split: Split, *, fraction: float, seed: int) -> tuple[Split, Split]
     -------
     kept, held_out : Split
         Both in random order. The first pictures of ``kept`` are no fair sample: those of their class that stood
-        before them were held out. Of the first 600, a class may have less than half of its share; of 2,000, four fifths.
+        before them were held out. Of the first 600, a class may have less than half of its share; of 2,000, four
+        fifths.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(split), generator=generator)
