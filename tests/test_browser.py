@@ -106,7 +106,7 @@ from nnopt_lab.widgets import explore_grid, explore_quantization, explore_sharin
 
 data = datasets.load("standin", quiet=True)
 model, _ = checkpoints.load("resnet20", data)
-explore_quantization(model, data)""",
+explore_quantization(model, data, state="weight_bits=8")""",
     "explore_grid()",
     "explore_weights(model)",
     "explore_sharing(model)",
