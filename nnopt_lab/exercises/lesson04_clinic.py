@@ -81,7 +81,8 @@ def prune_globally(answer: Callable[[nn.Module, float], object]) -> None:
 def prune_by_threshold(answer: Callable[[Tensor, float], Tensor]) -> None:
     """``answer(weight, threshold)`` sets to 0 what is nearer to 0 than ``threshold`` and keeps the rest."""
     generator = unseen_generator()
-    for shape, threshold in (((5, 5), 0.5), ((8, 3, 3, 3), 0.8), ((40,), 1.1)):
+    # The largest comes first: on 25 weights two different slips can leave the same ones, and the wrong hint be given.
+    for shape, threshold in (((8, 3, 3, 3), 0.8), ((5, 5), 0.5), ((40,), 1.1)):
         weight = torch.randn(shape, generator=generator)
         weight.flatten()[:2] = torch.tensor([-2.0, 2.0])
         given = weight.clone()
