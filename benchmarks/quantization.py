@@ -8,7 +8,9 @@ torch's own integers (PT2E, through Inductor) are measured too where torchao and
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -17,10 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nnopt_lab import models
+from nnopt_lab import datasets, models
 from nnopt_lab.datasets.image_data import IMAGE_SHAPE, ImageData
 from nnopt_lab.deployment import export_onnx, has_vnni, onnx_runner, quantize_onnx
+from nnopt_lab.experiments import results_folder
+from nnopt_lab.files import write_text
 from nnopt_lab.measuring import compare_latency
+from nnopt_lab.recipes import describe_machine
 
 WIDTHS = {64: "four times as wide", 16: "as published"}
 
@@ -89,3 +94,19 @@ def measure(data: ImageData, *, rounds: int = 60, say: Callable[[str], None] = p
                 )
             found[f"width_{width}"] = timed
     return found
+
+
+def main() -> None:
+    """Measure alone and write ``data/results/integers.json``: for a processor other than that of the benchmarks."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__)
+    parser.add_argument("--threads", type=int, default=2, help="of torch and ONNX Runtime (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=results_folder(), help="default: data/results")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    measured = measure(datasets.load())
+    results = {"command": "python -m benchmarks.quantization", "machine": describe_machine(), **measured}
+    write_text(options.output / "integers.json", json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

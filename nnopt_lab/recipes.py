@@ -17,8 +17,9 @@ from nnopt_lab import models
 from nnopt_lab.arguments import require_choice
 from nnopt_lab.datasets.batches import Augmentation, BatchSource
 from nnopt_lab.datasets.image_data import ImageData
+from nnopt_lab.distillation import LiveTeacher, SoftLabels
 from nnopt_lab.files import sha256_of, write_tensors, write_text
-from nnopt_lab.training import CheckpointError, StepRecord, TrainingSettings, evaluate, fit
+from nnopt_lab.training import CheckpointError, Objective, StepRecord, TrainingSettings, evaluate, fit
 from nnopt_lab.training.state import load_weights, read_tensors
 
 
@@ -40,9 +41,9 @@ class Recipe:
         Hyperparameters.
     model_options : dict
         Passed to the model.
-    start : str or None
-        Recipe whose run gives the first weights; it is trained first unless it lies beside this one's folder.
-        None starts from random weights.
+    teacher : str or None
+        Recipe whose network gives soft labels beside the labels (`TEMPERATURE`, `TEACHER_WEIGHT`); it is trained
+        first unless it lies beside this one's folder. None learns from the labels alone.
     """
 
     name: str
@@ -51,20 +52,21 @@ class Recipe:
     settings: TrainingSettings
     source: str = "auto"
     model_options: dict[str, object] = field(default_factory=dict)
-    start: str | None = None
+    teacher: str | None = None
 
 
-_LIGHT = Augmentation(flip="alternate", shift_pixels=2)
-_STRONG = Augmentation(flip="alternate", shift_pixels=4, cutout_pixels=8)
-_RESNET20 = dict(batch_size=128, learning_rate=0.2, weight_decay=5e-4, augmentation=_LIGHT)
+TEMPERATURE = 4.0
+TEACHER_WEIGHT = 0.9
+"""How a recipe with a teacher distills: see `nnopt_lab.distillation.SoftLabels`."""
+
+_SHIFTED = Augmentation(flip="alternate", shift_pixels=4)
+_RESNET20 = dict(batch_size=256, learning_rate=0.4, weight_decay=5e-4, augmentation=_SHIFTED)
+_WIDE = {"width": 64}
 _TEACHER = dict(
-    batch_size=128,
-    learning_rate=0.15,
-    weight_decay=1e-3,
-    label_smoothing=0.2,
-    augmentation=_LIGHT,
-    small_image_size=24,
-    small_image_fraction=0.3,
+    batch_size=256,
+    learning_rate=0.2,
+    weight_decay=5e-4,
+    augmentation=Augmentation(flip="alternate", shift_pixels=4, cutout_pixels=12),
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -79,49 +81,38 @@ RECIPES: dict[str, Recipe] = {
             ),
         ),
         Recipe(
-            name="resnet20-cycle1",
-            about="the reference network's first cycle of learning rates",
-            model="resnet20",
-            settings=TrainingSettings(epochs=26, small_image_size=24, small_image_fraction=0.62, **_RESNET20),
-        ),
-        Recipe(
             name="resnet20",
-            about="the reference network of lessons 4 to 8: a second, lower cycle on the first one's weights",
+            about="the reference network of lessons 4 to 8; minutes on a GPU, most of a day on a CPU",
             model="resnet20",
-            start="resnet20-cycle1",
-            settings=TrainingSettings(
-                epochs=22,
-                small_image_size=24,
-                small_image_fraction=0.5,
-                **_RESNET20 | dict(batch_size=64, learning_rate=0.05),
-            ),
+            settings=TrainingSettings(epochs=120, **_RESNET20),
         ),
         Recipe(
-            name="resnet20-cycle3",
-            about="a third cycle, with stronger augmentation: how little more training gains",
+            name="resnet20-taught",
+            about="the reference network, with the teacher's soft labels beside the labels",
             model="resnet20",
-            start="resnet20",
-            settings=TrainingSettings(
-                epochs=24,
-                small_image_size=24,
-                small_image_fraction=0.4,
-                **_RESNET20 | dict(batch_size=64, learning_rate=0.05, augmentation=_STRONG),
-            ),
+            teacher="teacher",
+            settings=TrainingSettings(epochs=100, **_RESNET20),
         ),
         Recipe(
             name="teacher",
-            about="a strong network for CIFAR-10, to distill from",
-            model="teacher",
-            settings=TrainingSettings(epochs=16, **_TEACHER),
+            about="ResNet-20 four times as wide: a strong network for CIFAR-10, to distill from",
+            model="resnet20",
+            model_options=_WIDE,
+            settings=TrainingSettings(epochs=60, **_TEACHER),
         ),
         Recipe(
-            name="teacher-cycle2",
-            about="a second, lower cycle of the teacher, with stronger augmentation",
+            name="fast",
+            about="a shallow, whitened network that gets far in ten epochs: seconds on a GPU",
             model="teacher",
-            start="teacher",
+            model_options={"width": 64},
             settings=TrainingSettings(
-                epochs=8,
-                **_TEACHER | dict(learning_rate=0.05, weight_decay=5e-4, augmentation=_STRONG, label_smoothing=0.1),
+                epochs=10,
+                batch_size=512,
+                learning_rate=0.6,
+                weight_decay=1e-3,
+                label_smoothing=0.2,
+                augmentation=Augmentation(flip="alternate", shift_pixels=2),
+                evaluate_every_epochs=10,
             ),
         ),
         Recipe(
@@ -129,14 +120,23 @@ RECIPES: dict[str, Recipe] = {
             about="the reference network on the stand-in",
             model="resnet20",
             source="standin",
-            settings=TrainingSettings(epochs=8, small_image_size=24, small_image_fraction=0.5, **_RESNET20),
+            settings=TrainingSettings(
+                epochs=8,
+                batch_size=128,
+                learning_rate=0.2,
+                weight_decay=5e-4,
+                augmentation=Augmentation(flip="alternate", shift_pixels=2),
+                small_image_size=24,
+                small_image_fraction=0.5,
+            ),
         ),
         Recipe(
             name="teacher-standin",
             about="the teacher on the stand-in",
-            model="teacher",
+            model="resnet20",
+            model_options=_WIDE,
             source="standin",
-            settings=TrainingSettings(epochs=4, **_TEACHER),
+            settings=TrainingSettings(epochs=8, **_TEACHER),
         ),
     )
 }
@@ -198,15 +198,18 @@ def train(
     Raises
     ------
     CheckpointError
-        If the recipe starts from another one's weights, and those beside ``folder`` are of other data.
+        If the recipe has a teacher, and the one beside ``folder`` was trained on other data.
     """
     settings = settings or recipe.settings
     model = build_model(recipe, data, seed=settings.seed)
-    if recipe.start is not None:
-        before = folder.parent / recipe.start
-        if not (before / "model.json").exists():
-            yield from train(find_recipe(recipe.start), data, before, compiled=compiled)
-        _load_start(model, before, data)
+    objective: Objective | None = None
+    if recipe.teacher is not None:
+        taught, beside = find_recipe(recipe.teacher), folder.parent / recipe.teacher
+        if not (beside / "model.json").exists():
+            yield from train(taught, data, beside, compiled=compiled)
+        teacher = build_model(taught, data)
+        _load_weights(teacher, beside, data)
+        objective = SoftLabels(LiveTeacher(teacher), temperature=TEMPERATURE, alpha=TEACHER_WEIGHT)
     if compiled:
         model.compile(dynamic=False)  # one program for each picture size beats one for all
     state, curve = folder / "run.safetensors", folder / "curve.jsonl"
@@ -216,7 +219,7 @@ def train(
     pending: list[StepRecord] = []
     try:
         # Closed at once, not when the garbage collector comes by: an interrupted run saves itself as it closes.
-        with closing(fit(model, data, settings, checkpoint=state)) as records:
+        with closing(fit(model, data, settings, objective=objective, checkpoint=state)) as records:
             for record in records:
                 pending.append(record)
                 # One line for about a fiftieth of an epoch keeps the file small and the curve smooth.
@@ -236,12 +239,12 @@ def train(
     _write_result(recipe, data, settings, model, folder, lines)
 
 
-def _load_start(model: nn.Module, folder: Path, data: ImageData) -> None:
+def _load_weights(model: nn.Module, folder: Path, data: ImageData) -> None:
     weights = folder / "model.safetensors"
     trained_on = json.loads((folder / "model.json").read_text(encoding="utf-8"))["data"]
     if trained_on != data.label:
         raise CheckpointError(
-            f"The run in {str(folder)!r}, whose weights this recipe starts from, was trained on {trained_on!r}, "
+            f"The run in {str(folder)!r}, whose weights this recipe needs, was trained on {trained_on!r}, "
             f"not on {data.label!r}; choose another output folder."
         )
     load_weights(model, read_tensors(weights)[0], origin=str(weights))
@@ -289,7 +292,7 @@ def _write_result(
         "recipe": recipe.name,
         "model": recipe.model,
         "model_options": recipe.model_options,
-        "start": recipe.start,
+        "teacher": recipe.teacher,
         "data": data.label,
         "test_accuracy": round(test.accuracy, 4),
         "test_loss": round(test.loss, 4),
@@ -315,7 +318,17 @@ def describe_machine() -> dict[str, object]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else on_cpu
     return {
         "device": device,
-        "processor": platform.machine(),
+        "processor": _processor(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux tells it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -16,7 +16,7 @@ from nnopt_lab import checkpoints, models
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.experiments.conditions import AfterStep, Condition
 from nnopt_lab.optimizers import TorchOptimizer
-from nnopt_lab.training import Controls, Evaluation, StepRecord, TrainingDiverged, drive, evaluate, fit
+from nnopt_lab.training import Controls, Evaluation, StepRecord, TrainingDiverged, default_device, drive, evaluate, fit
 
 Row = dict[str, object]
 
@@ -42,6 +42,7 @@ def measure(condition: Condition, data: ImageData, *, seed: int, compiled: bool 
     data = _share_of(condition, data)
     model, after_step = _build(condition, data, seed=seed)
     size: Row = {**asdict(models.count(model))}
+    model.to(default_device())
     if condition.start is not None:
         size["accuracy_before"] = round(evaluate(model, data, data.validation).accuracy, 4)
     if compiled:
@@ -57,8 +58,6 @@ def measure(condition: Condition, data: ImageData, *, seed: int, compiled: bool 
         row["diverged"] = True
     measured = evaluate(model, data, data.test)
     size["nonzero_parameters"] = sum(int(parameter.count_nonzero()) for parameter in model.parameters())
-    if condition.stored_bytes is not None:
-        size["bytes"] = condition.stored_bytes(model)
     trained: Row = {
         "test_accuracy": round(measured.accuracy, 4),
         "test_loss": round(measured.loss, 4),
@@ -72,6 +71,8 @@ def measure(condition: Condition, data: ImageData, *, seed: int, compiled: bool 
         ],
         "elapsed_s": round(time.perf_counter() - began, 1),
     }
+    if condition.stored_bytes is not None:
+        size["bytes"] = condition.stored_bytes(model.cpu())
     return row | size | trained
 
 
