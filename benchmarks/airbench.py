@@ -97,7 +97,7 @@ def main() -> None:
         name=NAME,
         about="The recipe fast beside airbench94 (Jordan, 2024), in turns on one GPU and the same pictures",
         data=data.label,
-        command="pip install airbench && python -m benchmarks.airbench",
+        command="python -m benchmarks.airbench",
         machine=describe_machine(),
         rows=rows,
     )

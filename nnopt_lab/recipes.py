@@ -17,9 +17,8 @@ from nnopt_lab import models
 from nnopt_lab.arguments import require_choice
 from nnopt_lab.datasets.batches import Augmentation, BatchSource
 from nnopt_lab.datasets.image_data import ImageData
-from nnopt_lab.distillation import LiveTeacher, SoftLabels
 from nnopt_lab.files import sha256_of, write_tensors, write_text
-from nnopt_lab.training import CheckpointError, Objective, StepRecord, TrainingSettings, evaluate, fit
+from nnopt_lab.training import CheckpointError, StepRecord, TrainingSettings, evaluate, fit
 from nnopt_lab.training.state import load_weights, read_tensors
 
 
@@ -41,9 +40,9 @@ class Recipe:
         Hyperparameters.
     model_options : dict
         Passed to the model.
-    teacher : str or None
-        Recipe whose network gives soft labels beside the labels (`TEMPERATURE`, `TEACHER_WEIGHT`); it is trained
-        first unless it lies beside this one's folder. None learns from the labels alone.
+    start : str or None
+        Recipe whose run gives the first weights; it is trained first unless it lies beside this one's folder.
+        None starts from random weights.
     """
 
     name: str
@@ -52,21 +51,20 @@ class Recipe:
     settings: TrainingSettings
     source: str = "auto"
     model_options: dict[str, object] = field(default_factory=dict)
-    teacher: str | None = None
+    start: str | None = None
 
 
-TEMPERATURE = 4.0
-TEACHER_WEIGHT = 0.9
-"""How a recipe with a teacher distills: see `nnopt_lab.distillation.SoftLabels`."""
-
-_SHIFTED = Augmentation(flip="alternate", shift_pixels=4)
-_RESNET20 = dict(batch_size=256, learning_rate=0.4, weight_decay=5e-4, augmentation=_SHIFTED)
-_WIDE = {"width": 64}
-_TEACHER = dict(
-    batch_size=256,
-    learning_rate=0.2,
-    weight_decay=5e-4,
-    augmentation=Augmentation(flip="alternate", shift_pixels=4, cutout_pixels=12),
+_LIGHT = Augmentation(flip="alternate", shift_pixels=2)
+_STRONG = Augmentation(flip="alternate", shift_pixels=4, cutout_pixels=8)
+_RESNET20 = dict(batch_size=128, learning_rate=0.2, weight_decay=5e-4, augmentation=_LIGHT)
+_SHALLOW = dict(
+    batch_size=128,
+    learning_rate=0.15,
+    weight_decay=1e-3,
+    label_smoothing=0.2,
+    augmentation=_LIGHT,
+    small_image_size=24,
+    small_image_fraction=0.3,
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -81,24 +79,59 @@ RECIPES: dict[str, Recipe] = {
             ),
         ),
         Recipe(
-            name="resnet20",
-            about="the reference network of lessons 4 to 8; minutes on a GPU, most of a day on a CPU",
+            name="resnet20-cycle1",
+            about="the reference network's first cycle of learning rates",
             model="resnet20",
-            settings=TrainingSettings(epochs=120, **_RESNET20),
+            settings=TrainingSettings(epochs=26, small_image_size=24, small_image_fraction=0.62, **_RESNET20),
         ),
         Recipe(
-            name="resnet20-taught",
-            about="the reference network, with the teacher's soft labels beside the labels",
+            name="resnet20",
+            about="the reference network of lessons 4 to 8: a second, lower cycle on the first one's weights",
             model="resnet20",
-            teacher="teacher",
-            settings=TrainingSettings(epochs=100, **_RESNET20),
+            start="resnet20-cycle1",
+            settings=TrainingSettings(
+                epochs=22,
+                small_image_size=24,
+                small_image_fraction=0.5,
+                **_RESNET20 | dict(batch_size=64, learning_rate=0.05),
+            ),
+        ),
+        Recipe(
+            name="resnet20-cycle3",
+            about="a third cycle, with stronger augmentation: how little more training gains",
+            model="resnet20",
+            start="resnet20",
+            settings=TrainingSettings(
+                epochs=24,
+                small_image_size=24,
+                small_image_fraction=0.4,
+                **_RESNET20 | dict(batch_size=64, learning_rate=0.05, augmentation=_STRONG),
+            ),
+        ),
+        Recipe(
+            name="resnet20-long",
+            about="the reference network in one long cycle, on whole pictures: minutes on a GPU",
+            model="resnet20",
+            settings=TrainingSettings(
+                epochs=120,
+                batch_size=256,
+                learning_rate=0.2,
+                weight_decay=5e-4,
+                augmentation=Augmentation(flip="alternate", shift_pixels=4),
+            ),
         ),
         Recipe(
             name="teacher",
-            about="ResNet-20 four times as wide: a strong network for CIFAR-10, to distill from",
+            about="ResNet-20 four times as wide, a strong network to distill from: minutes on a GPU",
             model="resnet20",
-            model_options=_WIDE,
-            settings=TrainingSettings(epochs=60, **_TEACHER),
+            model_options={"width": 64},
+            settings=TrainingSettings(
+                epochs=60,
+                batch_size=256,
+                learning_rate=0.2,
+                weight_decay=5e-4,
+                augmentation=Augmentation(flip="alternate", shift_pixels=4, cutout_pixels=12),
+            ),
         ),
         Recipe(
             name="fast",
@@ -107,12 +140,8 @@ RECIPES: dict[str, Recipe] = {
             model_options={"width": 64},
             settings=TrainingSettings(
                 epochs=10,
-                batch_size=512,
-                learning_rate=0.6,
-                weight_decay=1e-3,
-                label_smoothing=0.2,
-                augmentation=Augmentation(flip="alternate", shift_pixels=2),
                 evaluate_every_epochs=10,
+                **_SHALLOW | dict(batch_size=512, learning_rate=0.6, small_image_fraction=0.0),
             ),
         ),
         Recipe(
@@ -120,23 +149,14 @@ RECIPES: dict[str, Recipe] = {
             about="the reference network on the stand-in",
             model="resnet20",
             source="standin",
-            settings=TrainingSettings(
-                epochs=8,
-                batch_size=128,
-                learning_rate=0.2,
-                weight_decay=5e-4,
-                augmentation=Augmentation(flip="alternate", shift_pixels=2),
-                small_image_size=24,
-                small_image_fraction=0.5,
-            ),
+            settings=TrainingSettings(epochs=8, small_image_size=24, small_image_fraction=0.5, **_RESNET20),
         ),
         Recipe(
             name="teacher-standin",
-            about="the teacher on the stand-in",
-            model="resnet20",
-            model_options=_WIDE,
+            about="a strong, shallow network on the stand-in",
+            model="teacher",
             source="standin",
-            settings=TrainingSettings(epochs=8, **_TEACHER),
+            settings=TrainingSettings(epochs=4, **_SHALLOW),
         ),
     )
 }
@@ -198,18 +218,15 @@ def train(
     Raises
     ------
     CheckpointError
-        If the recipe has a teacher, and the one beside ``folder`` was trained on other data.
+        If the recipe starts from another one's weights, and those beside ``folder`` are of other data.
     """
     settings = settings or recipe.settings
     model = build_model(recipe, data, seed=settings.seed)
-    objective: Objective | None = None
-    if recipe.teacher is not None:
-        taught, beside = find_recipe(recipe.teacher), folder.parent / recipe.teacher
-        if not (beside / "model.json").exists():
-            yield from train(taught, data, beside, compiled=compiled)
-        teacher = build_model(taught, data)
-        _load_weights(teacher, beside, data)
-        objective = SoftLabels(LiveTeacher(teacher), temperature=TEMPERATURE, alpha=TEACHER_WEIGHT)
+    if recipe.start is not None:
+        before = folder.parent / recipe.start
+        if not (before / "model.json").exists():
+            yield from train(find_recipe(recipe.start), data, before, compiled=compiled)
+        _load_start(model, before, data)
     if compiled:
         model.compile(dynamic=False)  # one program for each picture size beats one for all
     state, curve = folder / "run.safetensors", folder / "curve.jsonl"
@@ -219,7 +236,7 @@ def train(
     pending: list[StepRecord] = []
     try:
         # Closed at once, not when the garbage collector comes by: an interrupted run saves itself as it closes.
-        with closing(fit(model, data, settings, objective=objective, checkpoint=state)) as records:
+        with closing(fit(model, data, settings, checkpoint=state)) as records:
             for record in records:
                 pending.append(record)
                 # One line for about a fiftieth of an epoch keeps the file small and the curve smooth.
@@ -239,12 +256,12 @@ def train(
     _write_result(recipe, data, settings, model, folder, lines)
 
 
-def _load_weights(model: nn.Module, folder: Path, data: ImageData) -> None:
+def _load_start(model: nn.Module, folder: Path, data: ImageData) -> None:
     weights = folder / "model.safetensors"
     trained_on = json.loads((folder / "model.json").read_text(encoding="utf-8"))["data"]
     if trained_on != data.label:
         raise CheckpointError(
-            f"The run in {str(folder)!r}, whose weights this recipe needs, was trained on {trained_on!r}, "
+            f"The run in {str(folder)!r}, whose weights this recipe starts from, was trained on {trained_on!r}, "
             f"not on {data.label!r}; choose another output folder."
         )
     load_weights(model, read_tensors(weights)[0], origin=str(weights))
@@ -292,7 +309,7 @@ def _write_result(
         "recipe": recipe.name,
         "model": recipe.model,
         "model_options": recipe.model_options,
-        "teacher": recipe.teacher,
+        "start": recipe.start,
         "data": data.label,
         "test_accuracy": round(test.accuracy, 4),
         "test_loss": round(test.loss, 4),

@@ -10,10 +10,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nnopt_lab.distillation import LiveTeacher, SoftLabels
 from nnopt_lab.files import sha256_of
 from nnopt_lab.models import ResNet
-from nnopt_lab.recipes import RECIPES, TEACHER_WEIGHT, TEMPERATURE, Recipe, build_model, find_recipe, train
+from nnopt_lab.recipes import RECIPES, Recipe, build_model, find_recipe, train
 from nnopt_lab.training import CheckpointError, TrainingSettings, evaluate, fit
 from nnopt_lab.training.state import load_weights, read_tensors
 
@@ -57,7 +56,7 @@ def test_a_stopped_recipe_goes_on_with_its_curve(tiny_data, tmp_path):
     assert lines[0] == lines[1]
 
 
-TAUGHT = replace(TINY, name="taught", teacher="tiny")
+SECOND = replace(TINY, name="second", start="tiny")
 
 
 @pytest.fixture
@@ -65,24 +64,23 @@ def tiny_recipe(monkeypatch):
     monkeypatch.setitem(RECIPES, "tiny", TINY)
 
 
-def test_a_recipe_trains_its_teacher_first_and_learns_from_it(tiny_recipe, tiny_data, tmp_path):
-    records = list(train(TAUGHT, tiny_data, tmp_path / "taught"))
-    first, second = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("tiny", "taught"))
-    assert (first["teacher"], second["teacher"]) == (None, "tiny")
+def test_a_recipe_starts_from_anothers_weights_and_trains_it_first(tiny_recipe, tiny_data, tmp_path):
+    records = list(train(SECOND, tiny_data, tmp_path / "second"))
+    first, second = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("tiny", "second"))
+    assert (first["start"], second["start"]) == (None, "tiny")
     assert len(records) == 2 * len(list(train(TINY, tiny_data, tmp_path / "alone")))
-    again = list(train(TAUGHT, tiny_data, tmp_path / "again"))
+    again = list(train(SECOND, tiny_data, tmp_path / "again"))
     assert again[0].loss == records[len(records) // 2].loss and len(again) == len(records) // 2
-    teacher = build_model(TINY, tiny_data)
-    load_weights(teacher, read_tensors(tmp_path / "tiny" / "model.safetensors")[0], origin="here")
-    objective = SoftLabels(LiveTeacher(teacher), temperature=TEMPERATURE, alpha=TEACHER_WEIGHT)
-    first_loss = next(fit(build_model(TINY, tiny_data), tiny_data, TINY.settings, objective=objective)).loss
+    model = build_model(TINY, tiny_data)
+    load_weights(model, read_tensors(tmp_path / "tiny" / "model.safetensors")[0], origin="here")
+    first_loss = next(fit(model, tiny_data, SECOND.settings)).loss
     assert again[0].loss == first_loss
 
 
-def test_a_teacher_of_other_data_is_refused(tiny_recipe, tiny_data, tmp_path):
+def test_a_start_on_other_data_is_refused(tiny_recipe, tiny_data, tmp_path):
     list(train(TINY, tiny_data, tmp_path / "tiny"))
     with pytest.raises(CheckpointError, match="was trained on 'four colors.*not on 'others'"):
-        next(train(TAUGHT, replace(tiny_data, label="others"), tmp_path / "taught"))
+        next(train(SECOND, replace(tiny_data, label="others"), tmp_path / "second"))
 
 
 def test_an_unknown_recipe_names_the_nearest():

@@ -32,7 +32,7 @@ class TrainingSettings:
         ``"sgd"`` (with ``momentum`` and ``nesterov``), ``"adam"`` or ``"adamw"``.
     schedule : str
         ``"constant"``, ``"step"`` (÷10 at 50% and 75%), ``"cosine"`` or ``"one_cycle"``: linear up
-        over the first fifth, then linear down to nearly zero (Smith & Topin, 2018).
+        over the first fifth, then linear down to nearly zero (Smith & Topin, 2019).
     weight_decay : float
         On weights of two or more dimensions only; biases and normalization are left alone.
     label_smoothing : float
