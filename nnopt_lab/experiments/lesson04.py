@@ -96,7 +96,7 @@ WEIGHTS = (
         name="90% of weights, taught by the whole",
         compress=remove_gradually(0.9),
         teach=by_the_whole,
-        **_PRUNED | {"settings": replace(FINE_TUNING, epochs=2, learning_rate=0.02)},
+        **_PRUNED | {"settings": replace(FINE_TUNING, learning_rate=0.02)},
     ),
 )
 
@@ -126,7 +126,7 @@ CHANNELS = (
 EXPERIMENTS = (
     Experiment(
         name="lesson04_weights",
-        about="ResNet-20 without 70 or 90% of its weights, one epoch of fine-tuning (or two), and controls",
+        about="ResNet-20 without 70 or 90% of its weights, one epoch of fine-tuning, and controls",
         conditions=WEIGHTS,
     ),
     Experiment(
