@@ -20,8 +20,10 @@ from nnopt_lab.widgets import (
     explore,
     explore_clipping,
     explore_descent,
+    explore_dimensions,
     explore_gradient_flow,
     explore_momentum,
+    explore_noisy_data,
     explore_step_size,
 )
 from nnopt_lab.widgets.controls import Player, Toggles, choice, integer_slider, log_slider, menu, slider
@@ -32,13 +34,17 @@ EXPLORERS = {
     "explore_momentum": explore_momentum,
     "explore_clipping": explore_clipping,
     "explore_gradient_flow": explore_gradient_flow,
+    "explore_dimensions": explore_dimensions,
+    "explore_noisy_data": explore_noisy_data,
 }
 
 
 # --- all of them
 
 
-@pytest.mark.parametrize("make", [explore_momentum, explore_clipping, explore_gradient_flow])
+@pytest.mark.parametrize(
+    "make", [explore_momentum, explore_clipping, explore_gradient_flow, explore_dimensions, explore_noisy_data]
+)
 def test_every_control_reaches_both_ends(make: Callable[[], Explorer]) -> None:
     sweep(make())
 
@@ -374,6 +380,47 @@ def test_gradients_vanish_explode_or_are_balanced() -> None:
     assert "balanced" in explorer.outcome.text and explorer.outcome.goal_reached
     explorer.restore("depth=5")
     assert not explorer.outcome.goal_reached
+
+
+def test_minima_turn_into_saddles_as_dimensions_grow() -> None:
+    explorer = explore_dimensions(state="dimensions=2 lift=0.9")
+    shares, lengths = explorer.figure.axes[1:]
+    here = next(line for line in shares.lines if line.get_markersize() == 10)
+    assert here.get_ydata()[0] > 70 and not explorer.outcome.goal_reached
+    assert [len(line.get_xdata()) for line in shares.lines[:2]] == [1, 1]  # the rest is not given away
+    explorer.restore("dimensions=1000")
+    assert here.get_xdata()[0] == 1000 and here.get_ydata()[0] == 0
+    assert re.search(r"98\.\d% of the directions curve up, 0\.0% of the points are minima", explorer.outcome.text)
+    assert "a saddle: in" in explorer.outcome.text and "and then it grows" in explorer.outcome.text
+    explorer.restore("lift=0.95")
+    assert explorer.outcome.goal_reached
+    explorer.restore("lift=0")
+    assert [text.get_text() for text in lengths.texts] == ["leaves ↑"] and not explorer.outcome.goal_reached
+    explorer.restore("lift=1.5")
+    assert [text.get_text() for text in lengths.texts] == [""] and "a minimum: " in explorer.outcome.text
+
+
+def test_the_histogram_splits_at_zero() -> None:
+    down, up = explore_dimensions(state="dimensions=1000 lift=0.5").figure.axes[0].patches
+    assert down.get_xy()[:, 0].max() == pytest.approx(0) and up.get_xy()[:, 0].min() == pytest.approx(0)
+    assert down.get_xy()[:, 1].max() > 3 and up.get_xy()[:, 1].max() > 5
+
+
+def test_more_data_and_larger_batches_are_needed_where_data_are_noisy() -> None:
+    explorer = explore_noisy_data(state="noise=2 examples=4096 batch_size=64 learning_rate=0.05")
+    assert explorer.outcome.goal_reached, explorer.outcome.text
+    ground, data, losses = explorer.figure.axes
+    points = next(line for line in data.lines if line.get_marker() == ".")
+    assert len(points.get_xdata()) == 256  # no more can be told apart
+    for lacking in ("examples=32", "batch_size=1 learning_rate=0.2", "noise=1.9"):
+        other = explore_noisy_data(state=explorer.state())
+        other.restore(lacking)
+        assert not other.outcome.goal_reached, lacking
+    explorer.restore("noise=0 batch_size=1")
+    assert "all 4,096 measurements agree" in explorer.outcome.text and not explorer.outcome.goal_reached
+    sgd = next(line for line in losses.lines if line.get_linestyle() == "--")
+    assert sgd.get_ydata()[-1] < losses.get_ylim()[0]
+    assert ground.get_xlabel() == "intercept"
 
 
 def test_the_tour_can_be_reset_and_shared() -> None:

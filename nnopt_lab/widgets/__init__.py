@@ -3,12 +3,14 @@
 from nnopt_lab.widgets.background import BackgroundRun
 from nnopt_lab.widgets.clipping_explorer import explore_clipping
 from nnopt_lab.widgets.descent_explorer import Goal, explore_descent
+from nnopt_lab.widgets.dimension_explorer import explore_dimensions
 from nnopt_lab.widgets.explorer import Explorer, Outcome, explore
 from nnopt_lab.widgets.gradient_flow_explorer import explore_gradient_flow
 from nnopt_lab.widgets.gradual_pruning import PruningPanel, prune_live
 from nnopt_lab.widgets.live_curves import LiveCurves, Panel, Series
 from nnopt_lab.widgets.live_figure import LiveFigure
 from nnopt_lab.widgets.momentum_explorer import explore_momentum
+from nnopt_lab.widgets.noisy_data_explorer import explore_noisy_data
 from nnopt_lab.widgets.number_line import explore_grid
 from nnopt_lab.widgets.opinion_explorer import explore_opinion
 from nnopt_lab.widgets.prediction import PredictThenReveal, predict_then_reveal
@@ -44,9 +46,11 @@ __all__ = [
     "explore",
     "explore_clipping",
     "explore_descent",
+    "explore_dimensions",
     "explore_gradient_flow",
     "explore_grid",
     "explore_momentum",
+    "explore_noisy_data",
     "explore_opinion",
     "explore_pruning",
     "explore_quantization",
