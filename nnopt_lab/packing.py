@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nnopt_lab.arguments import require_choice, require_integer
 from nnopt_lab.files import bytes_of_tensors, write_tensors
 from nnopt_lab.pruning.prunable import prunable_layers
-from nnopt_lab.quantization.grids import MOST_BITS, Grid, dequantize, integer_type, quantize
+from nnopt_lab.quantization.grids import MOST_BITS, Grid, dequantize, integer_type, quantize, spread_over
 from nnopt_lab.training import CheckpointError
 from nnopt_lab.training.state import load_weights, read_tensors
 
@@ -150,12 +150,14 @@ def write_quantized(path: Path | str, model: nn.Module, grids: Mapping[str, Grid
 def quantized_bytes(model: nn.Module, grids: Mapping[str, Grid]) -> int:
     """Return the size of the file that `write_quantized` would write, header included.
 
+    Nothing is rounded or packed for it: an explorer asks at each move.
+
     Raises
     ------
     ValueError
         As `write_quantized`.
     """
-    tensors, metadata = _contents(model, grids)
+    tensors, metadata = _contents(model, grids, packed=False)
     return bytes_of_tensors(tensors, metadata=metadata)
 
 
@@ -231,18 +233,25 @@ def read_quantized(path: Path | str, model: nn.Module) -> None:
     load_weights(model, weights, origin=str(path))
 
 
-def _contents(model: nn.Module, grids: Mapping[str, Grid]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of the file of ``model``."""
+def _contents(
+    model: nn.Module, grids: Mapping[str, Grid], *, packed: bool = True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of the file of ``model``, with the whole numbers or zeros in their place."""
     layers = prunable_layers(model)
     tensors = dict(model.state_dict())
     about: dict[str, dict[str, object]] = {}
     for name, grid in grids.items():
         require_choice("grids", name, layers)
         weight = tensors.pop(f"{name}.weight")
-        integers = quantize(weight, grid)
-        if grid.spacing == 2:
-            integers = (integers > 0).to(torch.uint8)
-        tensors[f"{name}.weight/integers"] = pack_integers(integers, bits=grid.bits, lowest=_first(grid))
+        if packed:
+            integers = quantize(weight, grid)
+            if grid.spacing == 2:
+                integers = (integers > 0).to(torch.uint8)
+            stored = pack_integers(integers, bits=grid.bits, lowest=_first(grid))
+        else:
+            spread_over(weight.shape, grid)  # refuses a grid that does not fit
+            stored = torch.zeros(packed_bytes(weight.numel(), grid.bits), dtype=torch.uint8)
+        tensors[f"{name}.weight/integers"] = stored
         tensors[f"{name}.weight/scale"] = grid.scale
         if _shifted(grid):
             tensors[f"{name}.weight/zero_point"] = pack_integers(grid.zero_point, bits=grid.bits, lowest=grid.lowest)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sweeping import sweep
 from torch import nn
 
@@ -16,6 +18,7 @@ from nnopt_lab import checkpoints, models
 from nnopt_lab.datasets.image_data import ImageData
 from nnopt_lab.packing import write_quantized
 from nnopt_lab.quantization import (
+    OBSERVERS,
     calibrate,
     grid_for,
     prepare,
@@ -27,6 +30,17 @@ from nnopt_lab.quantization import (
 from nnopt_lab.quantization.trial import REAL, ActivationChoice, QuantizationTrial, WeightChoice
 from nnopt_lab.training import evaluate
 from nnopt_lab.widgets import Explorer, explore_quantization, explore_weights
+
+WEIGHTS = st.builds(
+    WeightChoice,
+    bits=st.sampled_from([1, 2, 3, 5, 8, REAL]),
+    ternary=st.booleans(),
+    per_channel=st.just(True),
+    observer=st.sampled_from(["minmax", "percentile", "mse"]),
+    group=st.sampled_from([None, 9]),
+    symmetric=st.booleans(),
+)
+INPUTS = st.builds(ActivationChoice, bits=st.sampled_from([2, 3, 8, REAL]), observer=st.sampled_from(OBSERVERS))
 
 
 @pytest.fixture
@@ -87,6 +101,24 @@ def test_a_trial_is_what_prepare_and_calibrate_make(
         assert found.decibels[name] == pytest.approx(signal_to_noise_db(weight, rounded(weight, grid)))
     for name, layer in quantized_layers(prepared).items():
         assert inputs.grids[name].scale == layer.input_scale and inputs.grids[name].zero_point == layer.input_zero_point
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(WEIGHTS, INPUTS), min_size=2, max_size=4))
+@torch.no_grad()
+def test_what_is_kept_from_move_to_move_changes_nothing(
+    trial: QuantizationTrial, model: nn.Module, steps: list[tuple[WeightChoice, ActivationChoice]]
+) -> None:
+    for weights, inputs in steps:
+        score, anew = trial.score(weights, inputs), prepare(model, weight_bits=None, activation_bits=8)
+        grids, input_grids = trial.weights(weights).grids, trial.activations(inputs).grids
+        for name, layer in quantized_layers(anew).items():
+            if name in grids:
+                layer.weight.copy_(rounded(layer.weight, grids[name]))
+            layer.activation_bits = None if inputs.bits == REAL else inputs.bits
+            if name in input_grids:
+                layer.set_input_grid(input_grids[name])
+        assert score.correct == sum(int((anew(images).argmax(1) == labels).sum()) for images, labels in trial._batches)
 
 
 def test_the_network_is_measured_as_it_is_after_any_other_choice(trial: QuantizationTrial) -> None:

@@ -55,6 +55,28 @@ def test_mse_is_the_best_share_of_the_range_there_is(symmetric, bits, axis):
         assert found <= tried * 1.01
 
 
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 1000),
+    bits=st.integers(2, 8),
+    symmetric=st.booleans(),
+    shape=st.sampled_from([(1, 3000), (3, 500), (4, 40), (30, 9)]),
+    power=st.sampled_from([1, 3]),
+)
+def test_mse_skips_no_share_that_could_be_the_best(seed, bits, symmetric, shape, power):
+    values = normal(*shape, seed=seed) ** power
+    low, high = observe(values, "mse", bits=bits, symmetric=symmetric, axis=0)
+    whole = torch.stack(observe(values, bits=bits, symmetric=symmetric, axis=0))
+    of_all = []
+    for share in np.linspace(1, 0.02, 99):
+        grid = choose_grid(*(share * whole), bits=bits, symmetric=symmetric, axis=0)
+        of_all.append((rounded(values, grid) - values).double().square().sum(1))
+    grid = choose_grid(low, high, bits=bits, symmetric=symmetric, axis=0)
+    found = (rounded(values, grid) - values).double().square().sum(1)
+    least = torch.stack(of_all).amin(0)
+    assert (found <= 1.001 * least + 1e-9).all()
+
+
 def test_fewer_bits_clip_more():
     values = normal(5000)
     bounds = [observe(values, "mse", bits=bits, symmetric=True)[1].item() for bits in (2, 4, 6, 8)]
@@ -77,6 +99,35 @@ def test_entropy_keeps_all_of_an_even_spread_and_clips_a_long_tail():
     assert observe(even, "entropy", bits=8, symmetric=False)[1] > 0.95
     tail = torch.distributions.Exponential(1.0).icdf(even.clamp(max=1 - 1e-6))
     assert observe(tail, "entropy", bits=6, symmetric=False)[1] < 0.95 * tail.max()
+
+
+def least_divergence(magnitudes: np.ndarray, levels: int) -> tuple[list[float], np.ndarray]:
+    """Return the divergence of each cut as Migacz writes it, bin by bin, and where the cuts are."""
+    counts, edges = np.histogram(magnitudes, bins=2048, range=(0, float(magnitudes.max())))
+    counts[0] = 0
+    found, cuts = [], np.arange(max(levels, 16), 2049, 16)
+    for kept in cuts:
+        clipped = counts[:kept].astype(float)
+        p, q = clipped.copy(), np.zeros(kept)
+        p[-1] += counts[kept:].sum()
+        level = np.arange(kept) * levels // kept
+        for each in range(levels):
+            filled = (level == each) & (clipped > 0)
+            q[filled] = clipped[filled].mean() if filled.any() else 0
+        p, q = p / p.sum(), np.maximum(q / max(q.sum(), 1), 1e-6)
+        found.append((p[p > 0] * np.log(p[p > 0] / q[p > 0])).sum())
+    return found, edges[cuts]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7])
+@pytest.mark.parametrize("count", [40, 3000])
+def test_entropy_ends_where_the_divergence_is_least(bits, count):
+    for seed, power in ((0, 1), (1, 3)):
+        values = normal(count, seed=seed).abs() ** power
+        found, bounds = least_divergence(values.numpy(), 2**bits)
+        bound = observe(values, "entropy", bits=bits, symmetric=False)[1].item()
+        reached = found[np.abs(bounds - bound).argmin()]
+        assert np.abs(bounds - bound).min() < 1e-6 and reached == pytest.approx(min(found), rel=1e-9, abs=1e-12)
 
 
 @settings(max_examples=30)

@@ -80,18 +80,34 @@ class _FakeQuantized(nn.Module):
         symmetric: bool,
         observer: str,
     ) -> None:
-        self.weight, self.bias = layer.weight, layer.bias
-        self.scheme, self.weight_bits, self.activation_bits = scheme, weight_bits, activation_bits
-        if group is not None and layer.weight[0].numel() % group:
-            group = None
-        self.axis, self.group, self.symmetric, self.observer = axis, group, symmetric, observer
+        self.weight, self.bias, self.activation_bits = layer.weight, layer.bias, activation_bits
         self.enabled = True
-        self.register_buffer("share", self._share_of_range(), persistent=False)
+        self.register_buffer("share", None, persistent=False)
+        self.choose_weight_grid(
+            scheme=scheme, weight_bits=weight_bits, axis=axis, group=group, symmetric=symmetric, observer=observer
+        )
         device = layer.weight.device
         # As in a checkpoint: a scale of 0 says "not calibrated yet".
         self.register_buffer("input_scale", torch.zeros((), device=device) if activation_bits else None)
         zero_point = torch.zeros((), dtype=torch.int32, device=device) if activation_bits else None
         self.register_buffer("input_zero_point", zero_point)
+
+    def choose_weight_grid(
+        self,
+        *,
+        scheme: str,
+        weight_bits: int | None,
+        axis: int | None,
+        group: int | None,
+        symmetric: bool,
+        observer: str,
+    ) -> None:
+        """Round the weights, as they are now, in another way; as `prepare` says."""
+        if group is not None and self.weight[0].numel() % group:
+            group = None
+        self.scheme, self.weight_bits, self.observer = scheme, weight_bits, observer
+        self.axis, self.group, self.symmetric = axis, group, symmetric
+        self.share = self._share_of_range()
 
     @torch.no_grad()
     def _share_of_range(self) -> Tensor:

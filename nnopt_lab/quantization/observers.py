@@ -27,6 +27,10 @@ _VALUES_A_LEVEL = 8
 """With fewer, it is faster to round every value than to search for the borders between levels."""
 _MOST_CELLS = 2**20
 """Levels of all grids that are searched for at once; 8 MiB each time they are written down."""
+_FEW_GRIDS, _MANY_GRIDS = 6, 25
+"""So many grids are tried before it is asked whether a narrower one can still be the best."""
+_LEAST_SHARE = 1e-6
+"""What an empty bin of Q counts as, so that its logarithm is finite."""
 
 
 def observe(
@@ -246,11 +250,15 @@ def _require_finite(low: Tensor, high: Tensor) -> None:
 
 
 def _quantiles(rows: Tensor, share: float) -> Tensor:
-    # Not torch.quantile, which refuses more than 16 million values.
-    position = share * (rows.shape[1] - 1)
-    below = rows.kthvalue(math.floor(position) + 1, dim=1).values
-    above = rows.kthvalue(math.ceil(position) + 1, dim=1).values
-    return torch.lerp(below, above, position - math.floor(position))
+    # Not torch.quantile, which refuses more than 16 million values; and not kthvalue, which orders more than the tail.
+    count, position = rows.shape[1], share * (rows.shape[1] - 1)
+    below, above = math.floor(position), math.ceil(position)
+    if 2 * position < count:
+        tail = rows.topk(above + 1, dim=1, largest=False).values
+    else:
+        tail = rows.topk(count - below, dim=1).values
+        below, above = count - 1 - below, count - 1 - above
+    return torch.lerp(tail[:, below], tail[:, above], position - math.floor(position))
 
 
 def _least_squared_error(rows: Tensor, lowest: int, highest: int, *, symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -265,72 +273,116 @@ def _least_squared_error(rows: Tensor, lowest: int, highest: int, *, symmetric: 
     zeros = torch.zeros_like(scales) if symmetric else lowest - (lows / scales).round()
     levels = highest - lowest + 1
     if _VALUES_A_LEVEL * levels > rows.shape[1]:
-        errors = _errors_by_value(rows, scales, zeros, lowest, highest)
+        best = _best_by_value(rows, scales, zeros, lowest, highest)
     else:
         some = max(1, _MOST_CELLS // (len(_SHRINKS) * levels))
         parts = zip(rows.split(some), scales.split(some), zeros.split(some), strict=True)
-        errors = torch.cat([_errors_by_cell(*part, lowest, highest) for part in parts])
-    best = errors.argmin(1, keepdim=True)
-    return low * shrinks[best].flatten(), high * shrinks[best].flatten()
+        best = torch.cat([_best_by_cell(*part, lowest, highest) for part in parts])
+    return low * shrinks[best], high * shrinks[best]
 
 
-def _errors_by_value(rows: Tensor, scales: Tensor, zeros: Tensor, lowest: int, highest: int) -> Tensor:
-    """Return the sum of squared errors of each row on each of its grids: shape (rows, grids)."""
-    errors, restored = torch.empty_like(scales), torch.empty_like(rows)
-    for index in range(scales.shape[1]):
-        scale, zero = scales[:, index, None], zeros[:, index, None]
-        torch.div(rows, scale, out=restored)
-        restored.round_().add_(zero).clamp_(lowest, highest).sub_(zero).mul_(scale).sub_(rows)
-        errors[:, index] = restored.square_().sum(1)
-    return errors
+def _best_by_value(rows: Tensor, scales: Tensor, zeros: Tensor, lowest: int, highest: int) -> Tensor:
+    """Return which of its grids, ever narrower ones, has the least sum of squared errors: int64, shape (rows,).
+
+    A row is done once clipping alone, of which a narrower grid has more, costs more than the best so far.
+    """
+    # Rows shorter than they are many lie side by side: otherwise each would be a loop of its own.
+    along = 0 if len(rows) > rows.shape[1] else 1
+    values, shifted = rows if along else rows.T.contiguous(), bool(zeros.any())
+    scales, zeros = scales.T.contiguous(), zeros.T.contiguous()
+    left, chosen, least = _nothing_yet(rows)
+    for index in range(len(scales)):
+        scale, zero = (numbers[index][left].unsqueeze(along) for numbers in (scales, zeros))
+        steps = (values / scale).round_()
+        steps = steps.add_(zero).clamp_(lowest, highest).sub_(zero) if shifted else steps.clamp_(lowest, highest)
+        errors = steps.mul_(scale).sub_(values).square_().sum(along)
+        chosen[left[errors < least]] = index
+        least = torch.minimum(least, errors)
+        if index % _FEW_GRIDS == _FEW_GRIDS - 1:
+            still = (_least_clipped(values, scale, zero, lowest, highest, along) <= least).nonzero().flatten()
+            if not len(still):
+                break
+            left, least, values = left[still], least[still], values.index_select(1 - along, still)
+    return chosen
 
 
-def _errors_by_cell(rows: Tensor, scales: Tensor, zeros: Tensor, lowest: int, highest: int) -> Tensor:
-    """Return what `_errors_by_value` does, in the time of a search for each level: a level's values lie together.
+def _best_by_cell(rows: Tensor, scales: Tensor, zeros: Tensor, lowest: int, highest: int) -> Tensor:
+    """Return what `_best_by_value` does, in the time of a search for each level: a level's values lie together.
 
     With r the level, Σ (x − r)² = Σ x² − 2 r Σ x + n r², and the sums over sorted values are differences.
     """
-    ordered = rows.double().sort(1).values
+    # NumPy sorts many times faster than torch does on a processor.
+    on_cpu = rows.device.type == "cpu"
+    ordered = (torch.from_numpy(np.sort(rows.numpy(), axis=1)) if on_cpu else rows.sort(1).values).double()
     sums = torch.cat([ordered.new_zeros(len(ordered), 1), ordered.cumsum(1)], dim=1)
+    squares = ordered.square().sum(1, keepdim=True)
     steps = torch.arange(lowest, highest + 1, device=rows.device)
-    levels = (scales[..., None] * (steps - zeros[..., None])).double()
-    borders = (levels[..., :-1] + levels[..., 1:]) / 2
-    inner = torch.searchsorted(ordered, borders.flatten(1)).reshape(borders.shape)
-    ends = torch.cat([torch.zeros_like(inner[..., :1]), inner, torch.full_like(inner[..., :1], rows.shape[1])], dim=2)
-    totals = sums.gather(1, ends.flatten(1)).reshape(ends.shape).diff(dim=2)
-    by_level = levels * (levels * ends.diff(dim=2) - 2 * totals)
-    return ordered.square().sum(1, keepdim=True) + by_level.sum(2)
+    left, chosen, least = _nothing_yet(ordered)
+    every = scales.shape[1]
+    at_once = _MANY_GRIDS if len(steps) > 16 else every  # with few levels, to ask costs more than to go on
+    for first in range(0, every, at_once):
+        some = slice(first, first + at_once)
+        scale, zero = scales[left, some], zeros[left, some]
+        levels = (scale[..., None] * (steps - zero[..., None])).double()
+        borders = (levels[..., :-1] + levels[..., 1:]) / 2
+        inner = torch.searchsorted(ordered, borders.flatten(1)).reshape(borders.shape)
+        ends = torch.cat([torch.zeros_like(inner[..., :1]), inner, torch.full_like(inner[..., :1], rows.shape[1])], 2)
+        totals = sums.gather(1, ends.flatten(1)).reshape(ends.shape).diff(dim=2)
+        errors = squares + (levels * (levels * ends.diff(dim=2) - 2 * totals)).sum(2)
+        best = errors.min(1)
+        better = best.values < least
+        chosen[left[better]] = first + best.indices[better]
+        least = torch.minimum(least, best.values)
+        if first + at_once >= every:
+            break
+        clipped = _least_clipped(ordered, scale[:, -1:], zero[:, -1:], lowest, highest, 1)
+        still = (clipped <= least).nonzero().flatten()
+        if not len(still):
+            break
+        if len(still) < len(left):
+            left, least, ordered, sums, squares = (each[still] for each in (left, least, ordered, sums, squares))
+    return chosen
+
+
+def _nothing_yet(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which rows are still looked at, the grid chosen for each, and its error."""
+    every = torch.arange(len(rows), device=rows.device)
+    return every, torch.zeros_like(every), torch.full_like(rows[:, 0], torch.inf)
+
+
+def _least_clipped(values: Tensor, scale: Tensor, zero: Tensor, lowest: int, highest: int, along: int) -> Tensor:
+    """Return what clipping costs every narrower grid at least: zero points are rounded, hence a step on each side."""
+    clamped = values.clamp(scale * (lowest - 1 - zero), scale * (highest + 1 - zero))
+    return 0.999 * (values - clamped).square_().sum(along)
 
 
 def _least_divergence(magnitudes: np.ndarray, levels: int) -> float:
-    """Return the bound of Migacz: 2048 bins, cut at every 16th from ``levels`` on."""
+    """Return the bound of Migacz: of 2048 bins, cut at every 16th from ``levels`` on.
+
+    P is the histogram with what is clipped in its last bin; Q is it without that (or clipping would cost nothing), each
+    level of the grid spread evenly over its bins that are not empty. Σ P log(P / Q) is taken apart: Q is the same in
+    all bins of a level, so sums over levels, which are differences of cumulated counts, do for all cuts at once.
+    """
     largest = float(magnitudes.max())
     if largest == 0 or levels >= _BINS:
         return largest
     counts, edges = np.histogram(magnitudes, bins=_BINS, range=(0, largest))
     counts[0] = 0  # Exact zeros have their own number on every grid and say nothing about the bound.
-    if not counts.any():
+    total = counts.sum()
+    if not total:
         return largest
-    best, bound = math.inf, largest
-    for kept in range(max(levels, 16), _BINS + 1, 16):
-        clipped = counts[:kept].astype(float)
-        reference = clipped.copy()
-        reference[-1] += counts[kept:].sum()  # what is clipped ends up in the last bin …
-        # … and is not there when the bins are merged into levels, or clipping would cost nothing.
-        level = np.arange(kept) * levels // kept
-        used = clipped > 0
-        totals = np.bincount(level, weights=clipped, minlength=levels)
-        spread = np.bincount(level, weights=used, minlength=levels)
-        merged = np.where(used, totals[level] / np.maximum(spread[level], 1), 0.0)
-        divergence = _divergence(reference, merged)
-        if divergence < best:
-            best, bound = divergence, float(edges[kept])
-    return bound
+    cuts = np.arange(max(levels, 16), _BINS + 1, 16)[:, None]
+    borders = -(-np.arange(levels + 1) * cuts // levels)  # bin i of a cut is in level ⌊i · levels / cut⌋
+    inside, filled = (np.concatenate([[0], each.cumsum()])[borders] for each in (counts, counts > 0))
+    in_level, kept = np.diff(inside), inside[:, -1:]
+    q = in_level / np.maximum(np.diff(filled), 1) / np.maximum(kept, 1)
+    log_q = np.log(np.maximum(q, _LEAST_SHARE))
+    last, clipped = counts[cuts - 1], total - kept
+    log_q_last = np.where(last > 0, log_q[:, -1:], math.log(_LEAST_SHARE))
+    before = np.concatenate([[0.0], _n_log_n(counts).cumsum()])[cuts - 1]
+    divergence = before + _n_log_n(last + clipped) - (in_level * log_q).sum(1, keepdims=True) - clipped * log_q_last
+    return float(edges[cuts[divergence.argmin(), 0]])
 
 
-def _divergence(reference: np.ndarray, other: np.ndarray) -> float:
-    """Return KL(P ‖ Q) in nats of two histograms; empty bins of Q count as a millionth of all."""
-    p = reference / reference.sum()
-    q = np.maximum(other / max(other.sum(), 1.0), 1e-6)
-    filled = p > 0
-    return float((p[filled] * np.log(p[filled] / q[filled])).sum())
+def _n_log_n(counts: np.ndarray) -> np.ndarray:
+    return counts * np.log(np.maximum(counts, 1))

@@ -15,8 +15,8 @@ from nnopt_lab.datasets.image_data import ImageData, Split
 from nnopt_lab.packing import quantized_bytes
 from nnopt_lab.pruning.prunable import prunable_layers
 from nnopt_lab.pruning.trial import Score
-from nnopt_lab.quantization.fake import prepare, quantized_layers, run_unquantized, weight_grids
-from nnopt_lab.quantization.grids import Grid, choose_grid, rounded
+from nnopt_lab.quantization.fake import fake_quantize, prepare, quantized_layers, run_unquantized
+from nnopt_lab.quantization.grids import Grid, choose_grid
 from nnopt_lab.quantization.observers import OBSERVERS, RangeObserver, signal_to_noise_db
 
 REAL = 32
@@ -122,13 +122,16 @@ class QuantizationTrial:
         split = data.validation.take(require_integer("pictures", pictures))
         count = require_integer("calibration_pictures", calibration_pictures)
         self._model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self._weights = {name: layer.weight.detach().clone() for name, layer in prunable_layers(self._model).items()}
-        for name, weight in self._weights.items():
-            if not weight.isfinite().all():
+        for name, layer in prunable_layers(self._model).items():
+            if not layer.weight.isfinite().all():
                 raise ValueError(f"model has weights in {name!r} that are NaN or infinite; train it anew.")
         # Its weights are put in already rounded, so that no batch rounds them again.
         self._network = prepare(self._model, weight_bits=None, activation_bits=8)
         self._layers = quantized_layers(self._network)
+        # Others keep the real weights and lay grids over them: to prepare a network anew takes longer than that.
+        self._rounders = quantized_layers(prepare(self._model, activation_bits=None))
+        self._weights = {name: rounder.weight.detach() for name, rounder in self._rounders.items()}
+        self._placed: WeightChoice | None = None
         device = next(self._model.parameters()).device
         self._batches = list(BatchSource(data, split, device=device).in_order(_BATCH))
         drawn = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:count]
@@ -149,17 +152,16 @@ class QuantizationTrial:
         """Return the grids of the weights, and the decibels that they leave."""
         choice = _told_apart(choice)
         if choice not in self._by_weights:
-            prepared = prepare(
-                self._model,
-                weight_bits=None if choice.bits == REAL else max(choice.bits, 2),
-                activation_bits=None,
-                scheme="ternary" if choice.ternary else "binary" if choice.bits == 1 else "uniform",
-                per_channel=choice.per_channel,
-                group=choice.group,
-                symmetric=choice.symmetric,
-                observer=choice.observer,
-            )
-            grids = weight_grids(prepared)
+            for rounder in self._rounders.values():
+                rounder.choose_weight_grid(
+                    scheme="ternary" if choice.ternary else "binary" if choice.bits == 1 else "uniform",
+                    weight_bits=None if choice.bits == REAL else max(choice.bits, 2),
+                    axis=0 if choice.per_channel else None,
+                    group=choice.group,
+                    symmetric=choice.symmetric,
+                    observer=choice.observer,
+                )
+            grids = {name: rounder.weight_grid() for name, rounder in self._rounders.items() if choice.bits != REAL}
             self._by_weights[choice] = Rounding(grids, _decibels(self._weights, grids))
         return self._by_weights[choice]
 
@@ -200,13 +202,17 @@ class QuantizationTrial:
 
     @torch.inference_mode()
     def _correct(self, weights: WeightChoice, activations: ActivationChoice) -> int:
-        weight_grids, input_grids = self.weights(weights).grids, self.activations(activations).grids
+        if weights != self._placed:
+            grids = self.weights(weights).grids
+            for name, layer in self._layers.items():
+                weight = self._weights[name]
+                layer.weight.copy_(fake_quantize(weight, grids[name]) if name in grids else weight)
+            self._placed = weights
+        grids = self.activations(activations).grids
         for name, layer in self._layers.items():
-            weight = self._weights[name]
-            layer.weight.copy_(rounded(weight, weight_grids[name]) if name in weight_grids else weight)
             layer.activation_bits = None if activations.bits == REAL else activations.bits
-            if name in input_grids:
-                layer.set_input_grid(input_grids[name])
+            if name in grids:
+                layer.set_input_grid(grids[name])
         return sum(int((self._network(images).argmax(1) == labels).sum()) for images, labels in self._batches)
 
     @torch.inference_mode()
@@ -236,6 +242,6 @@ def _told_apart(choice: WeightChoice) -> WeightChoice:
 
 def _decibels(values: dict[str, Tensor], grids: dict[str, Grid]) -> dict[str, float]:
     return {
-        name: signal_to_noise_db(each, rounded(each, grids[name])) if name in grids and each.any() else np.inf
+        name: signal_to_noise_db(each, fake_quantize(each, grids[name])) if name in grids and each.any() else np.inf
         for name, each in values.items()
     }
