@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import airbench as race
+from nnopt_lab.experiments import load_results
 
 
 @pytest.mark.parametrize(("on_gpu", "message"), [(False, "needs an NVIDIA GPU"), (True, "pip install airbench")])
@@ -30,3 +31,13 @@ def test_airbench_finds_the_pictures_as_its_loader_keeps_them(tiny_data, tmp_pat
     assert found["classes"] == ["red", "green", "blue", "gray"]
     assert torch.equal(found["labels"], tiny_data.train.labels)
     assert torch.equal(found["images"].permute(0, 3, 1, 2), tiny_data.train.images)
+
+
+def test_the_recorded_race_is_as_lesson_3_tells_it():
+    results = load_results(race.NAME)
+    theirs, ours = results.summaries()
+    assert theirs.mean - ours.mean > theirs.half_width + ours.half_width
+    theirs_s, ours_s = results.summaries("elapsed_s")
+    assert ours_s.mean > 2 * theirs_s.mean
+    six_views = [row["test_accuracy_six_views"] for row in results.rows if row["condition"] == theirs.condition]
+    assert max(six_views) < 0.94 - 0.03  # several points below what is published

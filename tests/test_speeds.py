@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from nnopt_lab.experiments import load_results
 from nnopt_lab.experiments.speeds import CPU_VARIANTS, GPU_VARIANTS, measure_speeds
 
 
@@ -25,3 +26,9 @@ def test_each_variant_adds_one_thing_to_the_one_before():
         sum(one != other for one, other in zip(before, after, strict=True)) for before, after in pairwise(settings)
     ]
     assert changes == [1, 1, 1]
+
+
+def test_the_recorded_rates_are_as_lesson_3_tells_them():
+    first, layout, autocast, compiled = (row["images_per_s"] for row in load_results("lesson03_gpu").rows)
+    assert layout == pytest.approx(2 * first, rel=0.1)
+    assert layout > autocast > compiled > first
