@@ -66,10 +66,23 @@ predict_then_reveal(
     "How many of 100 pictures does chance get right?",
     low=0, high=100, step=1, unit="%", measure=lambda: 10.0, tolerance=2,
 )""",
+    """from nnopt_lab.widgets import design_schedule
+
+design_schedule(data, settings=TrainingSettings(epochs=400, batch_size=32, learning_rate=0.02, schedule="constant"))""",
+    """import numpy as np
+from nnopt_lab.training import Evaluation, WatchedRun
+from nnopt_lab.widgets import explore_early_stopping
+
+made_up = tuple(Evaluation(loss, 0.3, 100) for loss in (2.0, 1.5, 1.6, 1.7, 1.3, 1.4, 1.5, 1.6, 1.8, 2.2))
+explore_early_stopping(WatchedRun(np.arange(1.0, 11), np.ones(10), made_up, dict(enumerate(made_up)), "made up"))""",
 ]
 
 DESCENT = [
-    'from nnopt_lab.widgets import explore_descent\nexplorer = explore_descent(state="surface=valley")\nexplorer'
+    'from nnopt_lab.widgets import explore_descent\nexplorer = explore_descent(state="surface=valley")\nexplorer',
+    "from nnopt_lab.widgets import explore_dimensions, explore_momentum, explore_noisy_data\nexplore_momentum()",
+    "from nnopt_lab.widgets.noise_explorer import explore_noise\nexplore_noise()",
+    "explore_dimensions()",
+    "explore_noisy_data()",
 ]
 
 PRUNING = [
@@ -242,6 +255,31 @@ def test_a_slider_moves_the_picture_and_training_is_steered(
     playwright.expect(guess.get_by_role("status")).to_contain_text("measured 10%")
     keep(page, "prediction")
 
+    designer = cells.nth(3)
+    image = designer.locator("img.widget-image").first
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    before = pixels(image)
+    designer.get_by_label("schedule", exact=True).select_option("cosine")
+    playwright.expect(designer.get_by_role("status").first).to_contain_text("50% of a fixed rate's")
+    assert not np.array_equal(before, pixels(image))
+    designer.get_by_role("button", name="Train").click()
+    playwright.expect(designer.get_by_role("status").last).to_contain_text("1: cosine, 0.02")
+    designer.get_by_role("button", name="Stop").click()
+    playwright.expect(designer.get_by_role("status").last).to_contain_text("(stopped)")
+    keep(page, "designer")
+
+    stopping = cells.nth(4)
+    image, status = stopping.locator("img.widget-image"), stopping.get_by_role("status")
+    image.scroll_into_view_if_needed()
+    assert_not_stretched(image)
+    playwright.expect(status).to_contain_text("Trains to the end")
+    before = pixels(image)
+    press_left(page, stopping.locator(".widget-slider", has_text="patience").locator(".noUi-handle"), times=4)
+    playwright.expect(status).to_contain_text("Stops after evaluation 3 of 10")
+    assert not np.array_equal(before, pixels(image))
+    keep(page, "early-stopping")
+
 
 def test_paths_bend_play_reset_and_are_shared(lab: str, page: playwright.Page, record_testsuite_property) -> None:
     open_and_run(page, lab, "descent.ipynb")
@@ -282,6 +320,18 @@ def test_paths_bend_play_reset_and_are_shared(lab: str, page: playwright.Page, r
     explorer.get_by_role("button", name="Reset").click()
     playwright.expect(shared).to_have_value(first)
     playwright.expect(status).to_contain_text("Quadratic valley")
+
+    others = (("momentum", "closed form"), ("learning rate", "steps"), ("dimensions", "minima"), ("noise in y", "SGD"))
+    for number, (control, says) in enumerate(others, start=1):
+        cell = page.locator(".jp-CodeCell").nth(number)
+        image = cell.locator("img.widget-image")
+        image.scroll_into_view_if_needed()
+        assert_not_stretched(image)
+        playwright.expect(cell.get_by_role("status")).to_contain_text(says)
+        handle = cell.locator(".widget-slider", has_text=control).locator(".noUi-handle").first
+        latencies = time_moves_ms(page, image, handle)
+        record_testsuite_property(f"{control}_slider_to_pixels_ms", round(float(np.median(latencies)), 1))
+        keep(page, f"descent-{control.replace(' ', '-')}")
     assert page.get_by_text("Error displaying widget").count() == 0
 
 
