@@ -40,7 +40,12 @@ WEIGHTS = st.builds(
     group=st.sampled_from([None, 9]),
     symmetric=st.booleans(),
 )
-INPUTS = st.builds(ActivationChoice, bits=st.sampled_from([2, 3, 8, REAL]), observer=st.sampled_from(OBSERVERS))
+INPUTS = st.builds(
+    ActivationChoice,
+    bits=st.sampled_from([2, 3, 8, REAL]),
+    observer=st.sampled_from(OBSERVERS),
+    symmetric=st.booleans(),
+)
 
 
 @pytest.fixture
@@ -127,6 +132,15 @@ def test_the_network_is_measured_as_it_is_after_any_other_choice(trial: Quantiza
     assert trial._correct(WeightChoice(REAL), ActivationChoice(REAL)) == trial.whole.correct
 
 
+def test_symmetric_grids_waste_half_their_numbers_on_what_is_never_negative(trial: QuantizationTrial) -> None:
+    affine, symmetric = (trial.activations(ActivationChoice(8, symmetric=symmetric)) for symmetric in (False, True))
+    for name, grid in symmetric.grids.items():
+        low = trial._seen[name].low
+        assert grid.zero_point == 0 and grid.low == -grid.high
+        assert low < 0 or affine.decibels[name] - symmetric.decibels[name] == pytest.approx(6.02, abs=0.5)
+    assert sum(watched.low >= 0 for watched in trial._seen.values()) > 5
+
+
 def test_what_makes_no_difference_is_measured_once(trial: QuantizationTrial) -> None:
     runs: list[int] = []
     trial._network.register_forward_hook(lambda *_: runs.append(1))
@@ -197,7 +211,7 @@ def test_controls_that_mean_nothing_are_out_of_use(explorer: Explorer) -> None:
     explorer.restore("scheme=uniform weight_bits=1")
     assert disabled() == {"weight_range"}
     explorer.restore("weight_bits=real activation_bits=real")
-    assert disabled() == {"weight_range", "grids", "activation_range"}
+    assert disabled() == {"weight_range", "grids", "activation_grid", "activation_range"}
 
 
 @pytest.mark.parametrize(

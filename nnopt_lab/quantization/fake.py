@@ -91,6 +91,7 @@ class _FakeQuantized(nn.Module):
         self.register_buffer("input_scale", torch.zeros((), device=device) if activation_bits else None)
         zero_point = torch.zeros((), dtype=torch.int32, device=device) if activation_bits else None
         self.register_buffer("input_zero_point", zero_point)
+        self.symmetric_inputs = False
 
     def choose_weight_grid(
         self,
@@ -150,12 +151,13 @@ class _FakeQuantized(nn.Module):
         """Return the grid of the inputs; None if they stay as they are or `calibrate` was not called yet."""
         if self.activation_bits is None or not self.input_scale > 0:
             return None
-        lowest, highest = ends_of(self.activation_bits, symmetric=False)
+        lowest, highest = ends_of(self.activation_bits, symmetric=self.symmetric_inputs)
         return Grid(self.input_scale, self.input_zero_point, self.activation_bits, lowest, highest)
 
     def set_input_grid(self, grid: Grid) -> None:
         self.input_scale.copy_(grid.scale)
         self.input_zero_point.copy_(grid.zero_point)
+        self.symmetric_inputs = grid.lowest < 0
 
     def quantized_weight(self) -> Tensor:
         """Return the weight as it is used: on its grid, with the gradient going straight through."""

@@ -55,10 +55,14 @@ class WeightChoice:
 
 @dataclass(frozen=True)
 class ActivationChoice:
-    """How the inputs of layers are quantized: to 1–8 ``bits`` on an affine grid by one of `OBSERVERS`, or `REAL`."""
+    """How the inputs of layers are quantized: to 2–8 ``bits``, or `REAL`, on an affine grid or a symmetric one.
+
+    ``observer``, one of `OBSERVERS`, says where it ends.
+    """
 
     bits: int = 8
     observer: str = "minmax"
+    symmetric: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +177,8 @@ class QuantizationTrial:
         if choice not in self._by_activations:
             grids = {}
             for name, watched in self._seen.items():
-                watched.bits, watched.observer = choice.bits, choice.observer
-                grids[name] = choose_grid(*watched.range(), bits=choice.bits, symmetric=False)
+                watched.bits, watched.observer, watched.symmetric = choice.bits, choice.observer, choice.symmetric
+                grids[name] = choose_grid(*watched.range(), bits=choice.bits, symmetric=choice.symmetric)
             samples = {name: watched.sample[0] for name, watched in self._seen.items()}
             self._by_activations[choice] = Rounding(grids, _decibels(samples, grids))
         return self._by_activations[choice]
@@ -188,7 +192,7 @@ class QuantizationTrial:
 
     def score(self, weights: WeightChoice, activations: ActivationChoice) -> Score:
         """Measure the network so quantized; what was measured before costs nothing."""
-        key = _told_apart(weights), activations
+        key = _told_apart(weights), activations if activations.bits != REAL else ActivationChoice(REAL)
         if key not in self._measured:
             self._measured[key] = self._correct(*key)
         return Score(self._measured[key], self.whole.correct, self.pictures)

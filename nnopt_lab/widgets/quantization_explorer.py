@@ -29,6 +29,7 @@ WEIGHT_OBSERVERS = {
     "percentile": "99.9% of the weights",
     "mse": "least squared error",
 }
+ACTIVATION_GRIDS = {"affine": "affine", "symmetric": "symmetric"}
 ACTIVATION_OBSERVERS = {
     "minmax": "smallest to largest",
     "percentile": "99.9% of them",
@@ -89,6 +90,9 @@ class _QuantizationExplorer:
                 "weight range", {title: name for name, title in WEIGHT_OBSERVERS.items()}, value="minmax"
             ),
             "activation_bits": choice("input bits", ACTIVATION_BITS, value=8),
+            "activation_grid": menu(
+                "input grids", {title: name for name, title in ACTIVATION_GRIDS.items()}, value="affine"
+            ),
             "activation_range": menu(
                 "input range", {title: name for name, title in ACTIVATION_OBSERVERS.items()}, value="minmax"
             ),
@@ -139,6 +143,7 @@ class _QuantizationExplorer:
         grids: str,
         weight_range: str,
         activation_bits: int | str,
+        activation_grid: str,
         activation_range: str,
         layer: str,
     ) -> Iterator[Outcome]:
@@ -152,7 +157,7 @@ class _QuantizationExplorer:
             group=KERNEL if grids == "kernel" and even else None,
             symmetric=scheme != "affine" or not even,
         )
-        activations = ActivationChoice(_bits(activation_bits), activation_range)
+        activations = ActivationChoice(_bits(activation_bits), activation_range, activation_grid == "symmetric")
         rounding, inputs = trial.weights(weights), trial.activations(activations)
         if layer != self._shown:
             self._show_layer(layer)
@@ -180,9 +185,10 @@ class _QuantizationExplorer:
         name = "ternary weights" if weights.ternary else f"weights of {weights.bits} bits"
         name += "" if weights.symmetric else " (affine)"
         grids = "kernel" if weights.group else "channel" if weights.per_channel else "tensor"
+        said = " (symmetric)" if activations.symmetric else ""
         return (
             f"Best so far: {size / 1e3:,.1f} kB at {accuracy:.1%}, with {name}, "
-            f"grids {GRANULARITIES[grids]}, inputs of {activations.bits} bits."
+            f"grids {GRANULARITIES[grids]}, inputs of {activations.bits} bits{said}."
         )
 
     def _show_layer(self, layer: str) -> None:
@@ -217,7 +223,8 @@ class _QuantizationExplorer:
         self.controls["weight_bits"].disabled = ternary
         self.controls["grids"].disabled = bits == "real" and not ternary
         self.controls["weight_range"].disabled = ternary or bits in (1, "real")
-        self.controls["activation_range"].disabled = values["activation_bits"] == "real"
+        for name in ("activation_grid", "activation_range"):
+            self.controls[name].disabled = values["activation_bits"] == "real"
 
 
 def _bits(shown: int | str) -> int:
