@@ -43,6 +43,7 @@ def records(count: int = 30) -> list[StepRecord]:
             learning_rate=0.1,
             gradient_norm=1 / step,
             images_per_s=100.0,
+            batch_size=16,
             validation=Evaluation(1 / step, 0.5, 10) if step % 10 == 0 else None,
         )
         for step in range(1, count + 1)

@@ -25,7 +25,7 @@ NETWORK = partial(build, "article_cnn", num_classes=4)
 
 
 def record(step: int, rate: float, loss: float) -> StepRecord:
-    return StepRecord(step, step / 10, step / 100, loss, 0.5, rate, 1.0, 1000.0)
+    return StepRecord(step, step / 10, step / 100, loss, 0.5, rate, 1.0, 1000.0, 12)
 
 
 def test_the_rate_rises_by_the_same_ratio_in_every_step(tiny_data):

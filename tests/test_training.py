@@ -175,11 +175,11 @@ def test_controls_act_at_the_next_step(tiny_data):
     controls = Controls.of(PLAIN)
     seen = []
     for record in fit(tiny_model(), tiny_data, PLAIN, controls=controls, device="cpu"):
-        seen.append((record.learning_rate, round(record.epoch * len(tiny_data.train))))
+        seen.append((record.learning_rate, record.batch_size, round(record.epoch * len(tiny_data.train))))
         controls.learning_rate, controls.batch_size = 0.01 * record.step, 10
         if record.step == 3:
             break
-    assert seen == [(0.05, 24), (0.01, 34), (0.02, 44)]
+    assert seen == [(0.05, 24, 24), (0.01, 10, 34), (0.02, 10, 44)]
 
 
 def test_what_is_done_after_a_step_is_there_when_the_network_is_evaluated(tiny_data):

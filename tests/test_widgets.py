@@ -29,7 +29,7 @@ from nnopt_lab.widgets import (
     train_live,
 )
 from nnopt_lab.widgets.controls import choice, integer_slider, slider
-from nnopt_lab.widgets.live_curves import Pacer
+from nnopt_lab.widgets.live_curves import RATE_AND_BATCH, Pacer
 from nnopt_lab.widgets.training_panel import control_slider
 
 
@@ -192,6 +192,17 @@ def test_a_network_given_as_it_is_starts_from_its_first_weights_again(tiny_data:
     first = [record.loss for record in panel.records]
     panel.start()
     assert [record.loss for record in panel.wait(LIMIT_S).records] == first
+
+
+def test_rate_and_batch_size_are_drawn_as_they_are_steered(tiny_data: ImageData) -> None:
+    settings = TrainingSettings(epochs=2, batch_size=54, learning_rate=0.01, schedule="constant")
+    panel = train_live(network, tiny_data, settings, third_panel=RATE_AND_BATCH)
+    for size in (54, 16):
+        panel.sliders["batch_size"].value = size
+        panel.start()
+        panel.wait(LIMIT_S)
+        rate, batch = panel.curves.figure.axes[2].lines
+        assert set(rate.get_ydata()) == {0.01} and set(batch.get_ydata()) == {size}
 
 
 def test_the_buttons_start_pause_resume_and_stop(panel: TrainingPanel) -> None:

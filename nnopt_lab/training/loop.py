@@ -78,6 +78,8 @@ class StepRecord:
         Euclidean norm over all parameters, before clipping.
     images_per_s : float
         Rate of this step, evaluation not counted.
+    batch_size : int
+        As the controls said; the last batch of an epoch may be smaller.
     validation : Evaluation or None
         Present at the steps at which the validation split was evaluated.
     """
@@ -90,6 +92,7 @@ class StepRecord:
     learning_rate: float
     gradient_norm: float
     images_per_s: float
+    batch_size: int
     validation: Evaluation | None = None
 
 
@@ -239,6 +242,7 @@ def fit(
                 learning_rate=rate,
                 gradient_norm=norm,
                 images_per_s=len(indices) / (time.perf_counter() - began),
+                batch_size=controls.batch_size,
             )
             if done >= total or record.epoch >= position.next_evaluation - 1e-9:
                 position.next_evaluation += settings.evaluate_every_epochs

@@ -80,6 +80,15 @@ RATES = Panel(
     ),
     scale="log",
 )
+RATE_AND_BATCH = Panel(
+    "Rate and batch size",
+    (
+        Series("learning rate", lambda record: record.learning_rate),
+        Series("batch size", lambda record: record.batch_size),
+    ),
+    scale="log",
+)
+"""On one log scale: equal factors of the two are equally high steps."""
 
 
 class Pacer:
