@@ -4,6 +4,7 @@ from nnopt_lab.widgets.background import BackgroundRun
 from nnopt_lab.widgets.clipping_explorer import explore_clipping
 from nnopt_lab.widgets.descent_explorer import Goal, explore_descent
 from nnopt_lab.widgets.dimension_explorer import explore_dimensions
+from nnopt_lab.widgets.early_stopping_explorer import explore_early_stopping
 from nnopt_lab.widgets.explorer import Explorer, Outcome, explore
 from nnopt_lab.widgets.gradient_flow_explorer import explore_gradient_flow
 from nnopt_lab.widgets.gradual_pruning import PruningPanel, prune_live
@@ -47,6 +48,7 @@ __all__ = [
     "explore_clipping",
     "explore_descent",
     "explore_dimensions",
+    "explore_early_stopping",
     "explore_gradient_flow",
     "explore_grid",
     "explore_momentum",
