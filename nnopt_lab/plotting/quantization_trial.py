@@ -182,7 +182,7 @@ class FilePanel(TriedPoints):
             ax.xaxis.set_minor_locator(NullLocator())
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
             draw_goal(ax, (0.04, 1.12), goal, whole=whole)
-        star = {"color": COLORS["green"], "markersize": 14, "markeredgecolor": "white", "label": "best so far"}
+        star = {"color": COLORS["green"], "markersize": 21, "markeredgecolor": "white", "label": "best so far"}
         self._best = ax.plot([], [], "*", linestyle="none", **star)[0]
         super().__init__(ax)
         self.artists.insert(0, self._best)
