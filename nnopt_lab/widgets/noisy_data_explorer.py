@@ -58,6 +58,8 @@ def explore_noisy_data(*, state: str | None = None) -> Explorer:
         ground.plot([], [], "P", color=COLORS["vermilion"], markersize=9, markeredgecolor="white", linestyle="none")[0]
     )
     best.set_label("best on data")
+    look = {"color": INK, "markersize": 12, "markeredgecolor": "white", "linestyle": "none"}
+    live.animate(ground.plot(*np.transpose([TRUTH]), "*", **look)[0])  # once more, over the paths
     fitted = live.animate(data.plot([], [], color=COLORS["vermilion"], linewidth=2, label="best on them")[0])
     data.plot(*drawing.line_to_draw(np.array(TRUTH)), "--", color=INK, linewidth=1.4, label="true line")
     curves = [
