@@ -173,7 +173,7 @@ def count_critical_points(hessians: RandomHessians, dimensions: Sequence[int] = 
     --------
     >>> points = count_critical_points(draw_hessians(20, draws=500), (2, 20))
     >>> points.share_of_minima(0.0).round(2).tolist()
-    [0.15, 0.0]
+    [0.14, 0.0]
     """
     limits = np.linspace(-REACH, REACH, 81)
     below, minima = np.empty((2, len(dimensions), len(limits)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnopt_lab import critical_points
 from nnopt_lab.critical_points import (
     DIMENSIONS,
     RandomHessians,
@@ -36,6 +38,10 @@ def test_counts_are_those_of_the_eigenvalues(size: int, draw: int, limits: list[
         assert counts.shape == (len(limits), 1)
         assert counts[:, 0].tolist() == [(curvatures < limit).sum() for limit in limits]
     assert one.extremes(dimensions=size) == pytest.approx((curvatures[0], curvatures[-1]), abs=1e-4)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(critical_points).failed == 0
 
 
 def test_a_pivot_of_zero_is_counted_rightly() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnopt_lab import noisy_data
 from nnopt_lab.noisy_data import TRUTH, clean_loss, clean_surface, fit_line, line_error, measure_line
 
 
@@ -28,6 +30,10 @@ def test_both_paths_are_those_of_a_plain_loop(examples: int, noise: float, batch
         np.testing.assert_allclose(fits.stochastic[step + 1], stochastic, atol=1e-9)
     expected = 0.5 * np.mean((full[0] + full[1] * line.x - line.y) ** 2)
     assert line.data_loss(fits.full)[-1] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(noisy_data).failed == 0
 
 
 def test_gradient_descent_ends_at_the_best_line_on_the_data_and_not_at_the_truth() -> None:
