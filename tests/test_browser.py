@@ -262,6 +262,7 @@ def test_a_slider_moves_the_picture_and_training_is_steered(
     before = pixels(image)
     designer.get_by_label("schedule", exact=True).select_option("cosine")
     playwright.expect(designer.get_by_role("status").first).to_contain_text("50% of a fixed rate's")
+    page.wait_for_timeout(1000)
     assert not np.array_equal(before, pixels(image))
     designer.get_by_role("button", name="Train").click()
     playwright.expect(designer.get_by_role("status").last).to_contain_text("1: cosine, 0.02")
