@@ -132,6 +132,15 @@ def test_the_network_is_measured_as_it_is_after_any_other_choice(trial: Quantiza
     assert trial._correct(WeightChoice(REAL), ActivationChoice(REAL)) == trial.whole.correct
 
 
+def test_a_move_neither_prepares_a_network_nor_packs_a_weight(
+    trial: QuantizationTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for slow in ("nnopt_lab.quantization.trial.prepare", "nnopt_lab.packing.pack_integers"):
+        monkeypatch.setattr(slow, lambda *_, **__: pytest.fail("this takes longer than to round the weights"))
+    choice = WeightChoice(3, observer="mse")
+    assert trial.file_bytes(choice) < trial.real_bytes and trial.score(choice, ActivationChoice(3)).total == 12
+
+
 def test_symmetric_grids_waste_half_their_numbers_on_what_is_never_negative(trial: QuantizationTrial) -> None:
     affine, symmetric = (trial.activations(ActivationChoice(8, symmetric=symmetric)) for symmetric in (False, True))
     for name, grid in symmetric.grids.items():
