@@ -94,7 +94,7 @@ class PruningTrial:
         thousandth lies outside of the borders and is counted in the first and last bin.
     """
 
-    def __init__(self, model: nn.Module, data: ImageData, *, pictures: int = 200, seed: int = 0) -> None:
+    def __init__(self, model: nn.Module, data: ImageData, *, pictures: int = 150, seed: int = 0) -> None:
         split = data.validation.take(require_integer("pictures", pictures))
         self._model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self._layers = prunable_layers(self._model)

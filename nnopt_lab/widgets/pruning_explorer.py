@@ -38,7 +38,7 @@ GOAL_SPARSITY, GOAL_POINTS = 0.7, 10.0
 HIGHEST_RATE = 0.99
 
 
-def explore_pruning(model: nn.Module, data: ImageData, *, pictures: int = 200, state: str | None = None) -> Explorer:
+def explore_pruning(model: nn.Module, data: ImageData, *, pictures: int = 150, state: str | None = None) -> Explorer:
     """Return an explorer of what pruning costs a trained network that is not trained again.
 
     Left: the weights by value, the removed ones hatched. Middle: the share that each layer loses. Right: the accuracy
