@@ -9,11 +9,12 @@ their way there and one look at the validation split. The first run of each warm
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
-import os
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -81,22 +82,18 @@ def main() -> None:
         raise SystemExit("error: the package airbench is missing; install it with: pip install airbench")
     data = datasets.load()
     rows: list[dict] = []
-    here, output = Path.cwd(), options.output.resolve()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # airbench looks for its pictures here
+    output = options.output.resolve()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # airbench looks for its pictures here
         Path("cifar10").mkdir()
         for split, name in ((data.train, "train.pt"), (data.test, "test.pt")):
             write_for_airbench(split, Path("cifar10") / name, data.class_names)
-        for seed in range(-1, options.seeds):
-            torch.manual_seed(max(seed, 0))
-            for condition, row in (
-                ("airbench94", train_theirs()),
-                ("our recipe fast", train_ours(data, seed=max(seed, 0))),
-            ):
-                if seed >= 0:  # the first one warms up
+        for run in range(-1, options.seeds):
+            seed = max(run, 0)
+            torch.manual_seed(seed)
+            for condition, row in (("airbench94", train_theirs()), ("our recipe fast", train_ours(data, seed=seed))):
+                if run >= 0:  # the first one warms up
                     rows.append({"condition": condition, "seed": seed, **row})
                 print(f"{condition}, seed {seed}: {row}", flush=True)
-        os.chdir(here)
     results = Results(
         name=NAME,
         about="The recipe fast beside airbench94 (Jordan, 2024), in turns on one GPU and the same pictures",
@@ -105,7 +102,7 @@ def main() -> None:
         machine=describe_machine(),
         rows=rows,
     )
-    write_text(output / f"{NAME}.json", json.dumps(results.__dict__, indent=1) + "\n")
+    write_text(output / f"{NAME}.json", json.dumps(asdict(results), indent=1) + "\n")
 
 
 if __name__ == "__main__":

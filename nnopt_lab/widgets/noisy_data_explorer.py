@@ -88,8 +88,9 @@ def explore_noisy_data(*, state: str | None = None) -> Explorer:
                 "true line, and in no cloud."
             )
         return Outcome(
-            f"Best on these {examples:,} measurements: clean loss {clean_loss(fits.best_on_data):.2g}; the mean over "
-            f"data sets is {line_error(examples, noise=noise):.2g}. The loss on the data ends at {on_data[-1]:.2g}.\n"
+            f"Best on these {examples:,} measurements: clean loss {clean_loss(fits.best_on_data):.2g}; the "
+            f"mean over data sets is about {line_error(examples, noise=noise):.2g}. "
+            f"The loss on the data ends at {on_data[-1]:.2g}.\n"
             f"SGD swings around it at a clean loss of {fits.settled_loss:.2g} (mean of its second half); "
             f"the average of these θ has {clean_loss(fits.average):.2g}.",
             goal_reached=noise >= GOAL_NOISE and fits.settled_loss < GOAL_LOSS,
